@@ -1,0 +1,1 @@
+"""What training and serving must agree on: records, leads, preparation, model cards, the store."""

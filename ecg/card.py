@@ -1,0 +1,92 @@
+"""The model card: the contract that travels with the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ecg.decision import Calibration, RecordRule
+from ecg.errors import StoreError
+from ecg.prepare import Preparation
+from ecg.statements import STATEMENTS
+
+Interval = tuple[float, float]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metric(_Strict):
+    """A measured figure with its bootstrap 95% interval, where one was drawn."""
+
+    name: str
+    value: float
+    interval: Interval | None = None
+    n: int
+    n_positive: int | None = None
+    data: str
+    leads: str
+
+
+class TrainingData(_Strict):
+    name: str
+    records: int
+    licence: str
+    citation: str
+
+
+class ClassifierCard(_Strict):
+    """Everything that the service must know of a classifier, and a reader should.
+
+    Outputs of the network, in order: the atrial substrate's logit, then one a statement.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    version: str
+    created: str
+    task: Literal["classification"] = "classification"
+    architecture: str
+    n_parameters: int
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    fs: float
+    n_samples: int
+    leads: tuple[str, ...]
+    units: Literal["mV"] = "mV"
+    statements: tuple[str, ...]
+    preparation: Preparation
+    calibration: Annotated[tuple[Calibration, ...], Field(min_length=1)]
+    record_rule: RecordRule
+    chosen_on: str
+    metrics: tuple[Metric, ...]
+    training_data: tuple[TrainingData, ...]
+    licence: str
+    intended_use: str
+    not_for: str
+    limitations: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ClassifierCard:
+        unknown = [code for code in self.statements if code not in STATEMENTS]
+        if unknown:
+            raise ValueError(f"unknown statements {unknown}")
+        n_outputs = 1 + len(self.statements)
+        for c in self.calibration:
+            if not len(c.slope) == len(c.offset) == len(c.threshold) == n_outputs:
+                raise ValueError(f"calibration {c.lead_set!r} must have {n_outputs} entries")
+        if (self.fs, self.n_samples) != (self.preparation.fs, self.preparation.n_samples):
+            raise ValueError("fs and n_samples must be the preparation's")
+        return self
+
+
+def read_card(path: Path) -> ClassifierCard:
+    """The card at `path`, or StoreError that says what in it is wrong."""
+    try:
+        return ClassifierCard.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise StoreError(f"no card at {path}") from None
+    except ValidationError as error:
+        raise StoreError(f"{path} is not a valid card: {error}") from error

@@ -1,0 +1,71 @@
+"""CSV: a header row of lead names, a row a sample. fs and units are the sender's to say."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+
+from ecg.errors import UnreadableError, UnservableError
+from ecg.formats.source import File, Hints
+from ecg.leads import canonical
+from ecg.record import Record, check_fs, check_leads, make_record
+
+_DELIMITERS = (",", ";", "\t")
+
+
+def matches(file: File) -> bool:
+    """Text whose first line names at least one lead, or that says it is CSV."""
+    claimed = "csv" in file.media_type or file.name.lower().endswith(".csv")
+    if b"\x00" in file.content[:4096]:
+        return False
+    return claimed or any(canonical(name) for name in _header(file.content)[0])
+
+
+def read(file: File, hints: Hints) -> list[Record]:
+    names, delimiter, start = _header(file.content)
+    leads = check_leads(names, len(names))
+    check_fs(hints.fs)
+    body = file.content[start:]
+    try:
+        rows = np.loadtxt(io.BytesIO(body), delimiter=delimiter, ndmin=2, comments=None)
+    except ValueError:
+        rows = _rows_with_gaps(body, delimiter, len(names))
+    except UnicodeDecodeError:
+        raise UnreadableError("is not text") from None
+    if rows.shape[1] != len(names):
+        raise UnreadableError(f"has {rows.shape[1]} columns under {len(names)} lead names")
+    return [make_record(rows.T, hints.fs, leads, hints.units)]
+
+
+def _header(content: bytes) -> tuple[list[str], str, int]:
+    """The names in the first line, its delimiter, and where the samples begin."""
+    start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    end = content.find(b"\n", start, start + 65_536)
+    end = len(content) if end < 0 else end
+    line = content[start : min(end, start + 65_536)].decode("utf-8", "replace").strip("\r")
+    delimiter = max(_DELIMITERS, key=line.count)
+    names = [name.strip().strip('"') for name in line.split(delimiter)]
+    return names, delimiter, end + 1
+
+
+def _rows_with_gaps(body: bytes, delimiter: str, n_columns: int) -> np.ndarray:
+    """Row by row, slower: empty cells are missing samples, and errors name their line."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UnreadableError("is not UTF-8 text") from None
+    rows = []
+    for i, cells in enumerate(csv.reader(io.StringIO(text), delimiter=delimiter), start=2):
+        if not cells:
+            continue
+        if len(cells) != n_columns:
+            raise UnreadableError(f"has {len(cells)} cells, expected {n_columns}", f"line {i}")
+        try:
+            rows.append([float(cell) if cell.strip() else np.nan for cell in cells])
+        except ValueError:
+            raise UnservableError("holds something that is not a number", f"line {i}") from None
+    if not rows:
+        raise UnservableError("holds no sample below the header")
+    return np.array(rows)

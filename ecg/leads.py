@@ -1,0 +1,70 @@
+"""The twelve leads: names, order, and the limb leads that follow exactly from others.
+
+Einthoven: III = II - I. Goldberger: aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2.
+Any two of the six limb leads therefore give the other four (derived, never estimated).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+LIMB_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF")
+CHEST_LEADS = ("V1", "V2", "V3", "V4", "V5", "V6")
+LEADS = LIMB_LEADS + CHEST_LEADS
+INDEPENDENT_LEADS = ("I", "II", *CHEST_LEADS)
+
+# Each limb lead as a combination of I and II; rows in the order of LIMB_LEADS.
+LIMB_FROM_I_II = np.array(
+    [[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0], [-0.5, -0.5], [1.0, -0.5], [-0.5, 1.0]]
+)
+
+_CANONICAL = {name.upper(): name for name in LEADS}
+_PREFIXES = ("MDC_ECG_LEAD_", "ECG LEAD ", "ECG ", "LEAD ")
+
+
+def canonical(name: str) -> str | None:
+    """The lead's usual spelling, whatever the case or prefix (`AVR`, `Lead ii`), or None."""
+    key = name.strip().upper()
+    for prefix in _PREFIXES:
+        key = key.removeprefix(prefix)
+    return _CANONICAL.get(key)
+
+
+def complete_leads(
+    sig: np.ndarray, leads: Sequence[str], usable: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """All twelve leads that are given or follow exactly from the usable ones.
+
+    Args:
+        sig: mV, [lead, time]; leads: canonical names of its rows; usable: rows to trust.
+    Returns:
+        mV [12, time] in the order of LEADS, zero where unknown, and known [12], bool.
+    """
+    rows = {name: sig[i] for i, name in enumerate(leads) if usable is None or usable[i]}
+    full = np.zeros((len(LEADS), sig.shape[1]), dtype=sig.dtype)
+    known = np.array([name in rows for name in LEADS])
+    for i, name in enumerate(LEADS):
+        if name in rows:
+            full[i] = rows[name]
+    if not known[:6].all():
+        pair = next((p for p in combinations(range(6), 2) if known[p[0]] and known[p[1]]), None)
+        if pair is not None:
+            from_pair = LIMB_FROM_I_II @ np.linalg.inv(LIMB_FROM_I_II[list(pair)])
+            missing = np.flatnonzero(~known[:6])
+            full[missing] = (from_pair[missing] @ full[list(pair)]).astype(sig.dtype)
+            known[:6] = True
+    return full, known
+
+
+_INDEPENDENT_ROWS = [LEADS.index(name) for name in INDEPENDENT_LEADS]
+
+
+def independent_leads(
+    sig: np.ndarray, leads: Sequence[str], usable: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The eight leads that models see: mV [8, time], zero where unknown, and known [8], bool."""
+    full, known = complete_leads(sig, leads, usable)
+    return full[_INDEPENDENT_ROWS], known[_INDEPENDENT_ROWS]

@@ -1,0 +1,86 @@
+"""The model store: one folder a model, weights and card together, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+
+from ecg.card import ClassifierCard, read_card
+from ecg.errors import StoreError
+from ecg.prepare import condition, sample_mask
+
+Device = Literal["auto", "cpu", "cuda"]
+WEIGHTS, CARD = "model.onnx", "card.json"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded classifier. `logits` may be called from several threads at once."""
+
+    card: ClassifierCard
+    device: Literal["cpu", "cuda"]
+    session: Any
+
+    def logits(self, sig: np.ndarray, lead_mask: np.ndarray, n_valid: np.ndarray) -> np.ndarray:
+        """float32 [segment, 1 + statements] of cut segments, as `ecg.prepare.cut` leaves them.
+
+        sig: mV [segment, 8, n_samples]; lead_mask: [segment, 8]; n_valid: [segment].
+        """
+        inputs = {
+            "sig": condition(sig, n_valid, self.card.preparation),
+            "lead_mask": lead_mask,
+            "sample_mask": sample_mask(n_valid, self.card.n_samples),
+        }
+        return self.session.run(["logits"], inputs)[0]
+
+
+def load_classifier(folder: Path, device: Device = "auto", threads: int = 1) -> Classifier:
+    """The model in `folder`, or StoreError: nothing is served that differs from its card.
+
+    Args:
+        device: `cuda` refuses to start without it, `auto` takes it where it works.
+        threads: of one run; parallel runs of one thread each serve more than one run of many.
+    """
+    card = read_card(folder / CARD)
+    weights = _verified(folder / WEIGHTS, card.sha256)
+    session, used = open_session(weights, device, threads)
+    return Classifier(card, used, session)
+
+
+def open_session(
+    weights: bytes, device: Device, threads: int
+) -> tuple[ort.InferenceSession, Literal["cpu", "cuda"]]:
+    """An ONNX Runtime session and the device that it really runs on."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    wanted = ["CPUExecutionProvider"]
+    if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # CUDA and cuDNN as installed from packages
+        wanted.insert(0, "CUDAExecutionProvider")
+    session = ort.InferenceSession(weights, options, providers=wanted)
+    used = "cuda" if session.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
+    if device == "cuda" and used != "cuda":
+        raise StoreError(
+            "CUDA was asked for, but ONNX Runtime cannot run on it here: it needs the package "
+            "onnxruntime-gpu, an NVIDIA driver and a visible GPU"
+        )
+    return session, used
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    try:
+        weights = path.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(f"no weights at {path}") from None
+    if hashlib.sha256(weights).hexdigest() != sha256:
+        raise StoreError(f"{path} is not what its card describes: the sha256 differs")
+    return weights

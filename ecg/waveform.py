@@ -1,0 +1,76 @@
+"""Operations on sampled signals, along the last axis, in millivolts and hertz."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+import pywt
+from scipy import signal
+
+
+def resample(sig: np.ndarray, fs: float, fs_to: float) -> np.ndarray:
+    """`sig` [..., time] at `fs_to` Hz, by a zero-phase polyphase filter; no NaN allowed.
+
+    The ends are continued along the line through them, so that an offset does not ring.
+    """
+    ratio = Fraction(fs_to / fs).limit_denominator(4000)
+    if ratio == 1:
+        return sig
+    return signal.resample_poly(
+        sig, ratio.numerator, ratio.denominator, axis=-1, padtype="line"
+    ).astype(sig.dtype, copy=False)
+
+
+def fill_gaps(sig: np.ndarray, max_gap: int) -> tuple[np.ndarray, np.ndarray]:
+    """NaN runs bridged by straight lines, and where they were too long to be believed.
+
+    Args:
+        sig: [lead, time]; max_gap: the longest run, in samples, that a line may stand for.
+    Returns:
+        a copy without NaN (a lead with no sample is zero), and missing [lead, time], bool.
+    """
+    missing = np.isnan(sig)
+    if not missing.any():
+        return sig, missing
+    filled = sig.copy()
+    time = np.arange(sig.shape[1])
+    for lead in np.flatnonzero(missing.any(axis=1)):
+        gaps = missing[lead].copy()
+        if gaps.all():
+            filled[lead] = 0.0
+            continue
+        filled[lead, gaps] = np.interp(time[gaps], time[~gaps], sig[lead, ~gaps])
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], gaps.view(np.int8), [0]))))
+        for start, end in edges.reshape(-1, 2):
+            if end - start <= max_gap:
+                missing[lead, start:end] = False
+    return filled, missing
+
+
+def highpass(sig: np.ndarray, fs: float, cutoff_hz: float) -> np.ndarray:
+    """Baseline removed: a second-order Butterworth high-pass, forwards and backwards."""
+    sos, padlen = _highpass_sos(fs, cutoff_hz)
+    padlen = min(padlen, sig.shape[-1] - 1)
+    return signal.sosfiltfilt(sos, sig, axis=-1, padlen=padlen).astype(sig.dtype, copy=False)
+
+
+@lru_cache(maxsize=16)
+def _highpass_sos(fs: float, cutoff_hz: float) -> tuple[np.ndarray, int]:
+    sos = signal.butter(2, cutoff_hz, "highpass", fs=fs, output="sos")
+    return sos, round(fs / cutoff_hz)
+
+
+def wavelet_denoise(sig: np.ndarray, wavelet: str, level: int, strength: float) -> np.ndarray:
+    """Detail coefficients shrunk towards zero by `strength` x the universal threshold.
+
+    The threshold is sigma * sqrt(2 ln n), sigma = median(|finest details|) / 0.6745, per signal
+    (Donoho and Johnstone 1994, doi 10.1093/biomet/81.3.425).
+    """
+    coeffs = pywt.wavedec(sig, wavelet, mode="symmetric", level=level, axis=-1)
+    sigma = np.median(np.abs(coeffs[-1]), axis=-1, keepdims=True) / 0.6745
+    threshold = strength * sigma * np.sqrt(2 * np.log(sig.shape[-1]))
+    shrunk = [np.sign(detail) * np.maximum(np.abs(detail) - threshold, 0) for detail in coeffs[1:]]
+    out = pywt.waverec([coeffs[0], *shrunk], wavelet, mode="symmetric", axis=-1)
+    return out[..., : sig.shape[-1]].astype(sig.dtype, copy=False)

@@ -1,0 +1,1 @@
+"""The BentoML service: the HTTP edge, batching, the web page, settings and errors."""

@@ -1,0 +1,22 @@
+"""The BentoML service: `bentoml serve service.bento:EcgDirenet`, or `make serve`."""
+
+from __future__ import annotations
+
+import bentoml
+
+from service.edge import create_app
+from service.framework import EdgeService
+from service.settings import Settings
+
+settings = Settings()
+
+
+@bentoml.service(
+    name="ecg-direnet",
+    service_class=EdgeService,
+    workers=settings.workers,
+    logging={"access": {"enabled": False}},  # the edge logs requests itself
+)
+@bentoml.asgi_app(create_app(settings), path="/")
+class EcgDirenet:
+    """Serves the edge; models are loaded by its lifespan, before the first request."""

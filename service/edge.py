@@ -1,0 +1,170 @@
+"""The HTTP edge: an ASGI app that BentoML serves. Endpoints are wiring; the work is elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from ecg.draw import print_png, print_svg
+from ecg.errors import UnservableError
+from ecg.formats import Hints
+from ecg.record import Record
+from service import classify, logs, openapi, pages, problems
+from service.answering import accepted, answer, json_response
+from service.engine import Engine
+from service.schemas import ClassifyAnswer
+from service.settings import Settings
+
+FRAMEWORK_PATHS = ("/livez", "/healthz", "/readyz", "/metrics")
+_ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+FsQuery = Annotated[
+    str | None, Query(description="Hz, for CSV and for NPZ without `fs`", examples=["500"])
+]
+LeadsQuery = Annotated[
+    str | None, Query(description="comma-separated, for arrays without lead names")
+]
+UnitsQuery = Annotated[str | None, Query(description="mV or uV, where the body does not say")]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app; its lifespan loads the models and empties the queue at the end."""
+    settings = settings or Settings()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logs.configure()
+        app.state.engine = Engine.start(settings)
+        # What is alive now stays: collections need not look at it again, and run rarely.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        yield
+        app.state.engine.close()
+
+    app = FastAPI(
+        title="ECG-DiReNet",
+        description=openapi.DESCRIPTION,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error, RequestValidationError: _bad_query},
+    )
+    app.state.settings = settings
+    app.post(
+        "/classify",
+        response_model=None,
+        responses=openapi.responses(ClassifyAnswer),
+        openapi_extra=openapi.BODY,
+        summary="Atrial-substrate status and SCP statements of 1 to 64 records",
+    )(post_classify)
+    app.post(
+        "/print",
+        response_model=None,
+        responses=openapi.PRINT_RESPONSES,
+        openapi_extra=openapi.BODY,
+        summary="The 12-lead print of a record, 25 mm/s and 10 mm/mV, as SVG or PNG",
+    )(post_print)
+    app.get("/models", response_model=None, summary="The model cards")(get_models)
+    pages.add_routes(app)
+    app.add_route("/{path:path}", anything_else, methods=_ALL_METHODS, include_in_schema=False)
+    return app
+
+
+async def post_classify(
+    request: Request, fs: FsQuery = None, leads: LeadsQuery = None, units: UnitsQuery = None
+) -> Response:
+    engine: Engine = request.app.state.engine
+    card = engine.classifier.card
+
+    async def work(records: list[Record], deadline: float) -> dict[str, Any]:
+        prepared = await engine.in_thread(classify.prepare, records, card)
+        results = await classify.answer(prepared, card, engine.batcher, deadline)
+        return {
+            "research_use_only": True,
+            "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
+            "results": results,
+        }
+
+    return await answer(request, "classify", _hints(request, fs, leads, units), work)
+
+
+async def post_print(
+    request: Request,
+    fs: FsQuery = None,
+    leads: LeadsQuery = None,
+    units: UnitsQuery = None,
+    record: Annotated[int, Query(ge=0, description="which of the body's records")] = 0,
+    start_s: Annotated[float, Query(ge=0, description="where the print begins")] = 0.0,
+) -> Response:
+    engine: Engine = request.app.state.engine
+
+    async def work(records: list[Record], deadline: float) -> Response:
+        media_type = accepted(request, ("image/svg+xml", "image/png"))
+        if record >= len(records):
+            raise UnservableError(f"there are only {len(records)} records in the body", "record")
+        chosen = records[record]
+        if start_s >= chosen.duration_s:
+            raise UnservableError("lies behind the end of the record", "start_s")
+        draw = print_png if media_type == "image/png" else print_svg
+        picture = await engine.in_thread(lambda: draw(chosen, start_s=start_s))
+        return Response(picture, media_type=media_type)
+
+    return await answer(request, "print", _hints(request, fs, leads, units), work)
+
+
+async def get_models(request: Request) -> Response:
+    classifier = request.app.state.engine.classifier
+    card = classifier.card.model_dump(mode="json")
+    return json_response({"models": [{**card, "device": classifier.device}]})
+
+
+async def anything_else(request: Request) -> Response:
+    """404, or 405 for a known path; the framework's routes come before this one."""
+    path = request.url.path
+    problem = problems.not_found()
+    if path in FRAMEWORK_PATHS:
+        problem = problems.wrong_method("GET")
+    else:
+        methods = {
+            method
+            for route in request.app.routes
+            if getattr(route, "path", "") == path
+            for method in getattr(route, "methods", None) or ()
+        }
+        if methods:
+            problem = problems.wrong_method(", ".join(sorted(methods)))
+    return problem.response(logs.new_request_id())
+
+
+def _hints(request: Request, fs: str | None, leads: str | None, units: str | None) -> Hints:
+    names = tuple(leads.split(",")) if leads else None
+    return Hints(fs, names, units, request.app.state.settings.max_unpacked)
+
+
+async def _bad_query(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    problem = problems.Problem(
+        422, "bad-query", "A parameter does not fit", f"{where}: {first['msg']}"
+    )
+    return problem.response(logs.new_request_id())
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known = {404: problems.not_found(), 405: problems.wrong_method("another method")}
+    problem = known.get(
+        error.status_code,
+        problems.Problem(error.status_code, "request", "The request does not fit", error.detail),
+    )
+    return problem.response(logs.new_request_id())

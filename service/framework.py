@@ -1,0 +1,52 @@
+"""Where BentoML's defaults do not fit, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from _bentoml_sdk import Service
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
+from starlette.applications import Starlette
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class EdgeService(Service[Any]):
+    """A BentoML service whose requests reach the edge without what was measured to hurt.
+
+    - The timeout middleware never cancels its timers: every request's context stays alive for the
+      whole timeout, and garbage collection slows down with it. The edge has deadlines of its own.
+    - The framework's metrics get a series for every URL ever asked for, and a URL may hold what
+      should not be kept: paths that do not exist are renamed before the metrics see them.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        app = super().to_asgi(is_main)
+        assert isinstance(app, Starlette)
+        app.user_middleware = [m for m in app.user_middleware if m.cls is not TimeoutMiddleware]
+        return _OnlyKnownPaths(app, known_paths(self))
+
+
+def known_paths(service: Service[Any]) -> frozenset[str]:
+    """Paths without parameters: the framework's, the mounted apps' and their static files'."""
+    paths = {"/livez", "/healthz", "/readyz", "/metrics"}
+    for app, *_ in service.mount_apps:
+        for route in app.routes if isinstance(app, Starlette) else ():
+            path = getattr(route, "path", "")
+            files = getattr(route, "app", None)
+            if isinstance(files, StaticFiles) and files.directory is not None:
+                root = Path(files.directory)
+                paths |= {f"{path}/{f.relative_to(root)}" for f in root.rglob("*") if f.is_file()}
+            paths.add(path)
+    return frozenset(path for path in paths if "{" not in path)
+
+
+class _OnlyKnownPaths:
+    def __init__(self, app: ASGIApp, known: frozenset[str]) -> None:
+        self.app, self.known = app, known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self.known:
+            scope = {**scope, "path": "/not-found", "raw_path": b"/not-found", "query_string": b""}
+        await self.app(scope, receive, send)

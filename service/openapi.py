@@ -1,0 +1,96 @@
+"""What the OpenAPI page says beyond the types: the bodies, which are recognised by content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.schemas import ProblemAnswer
+
+DESCRIPTION = (
+    "Posts electrocardiograms, gets the atrial-substrate status and SCP statements. "
+    "**For research; not for the care of patients.** A body is recognised by its content: JSON, "
+    "NPZ, CSV, a WFDB zip, or a multipart upload of files in the field `file`."
+)
+
+_RECORD: dict[str, Any] = {
+    "type": "object",
+    "required": ["sig", "fs", "leads", "units"],
+    "properties": {
+        "sig": {
+            "type": "array",
+            "description": "[lead][time]; null is a missing sample",
+            "items": {"type": "array", "items": {"type": "number", "nullable": True}},
+        },
+        "fs": {"type": "number", "minimum": 50, "maximum": 4000, "description": "Hz"},
+        "leads": {"type": "array", "items": {"type": "string"}, "example": ["I", "II", "V1"]},
+        "units": {"type": "string", "enum": ["mV", "uV"]},
+        "record_id": {"type": "string", "maxLength": 256},
+    },
+}
+_RECORDS: dict[str, Any] = {
+    "type": "object",
+    "required": ["records"],
+    "properties": {"records": {"type": "array", "items": _RECORD, "minItems": 1, "maxItems": 64}},
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"oneOf": [_RECORD, _RECORDS]}},
+            "application/x-npz": _BINARY,
+            "text/csv": _BINARY,
+            "application/zip": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                        }
+                    },
+                }
+            },
+        },
+    }
+}
+
+_PROBLEMS = {
+    400: "The body could not be read",
+    406: "No such answer",
+    413: "The body is too large",
+    415: "The body is in no known format",
+    422: "Read, but not something that can be answered",
+    429: "Overloaded; see Retry-After",
+    500: "Internal error",
+    503: "No answer in time; see Retry-After",
+}
+
+
+def responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """200 with `model`, and the problems."""
+    return {200: {"model": model}, **_problem_responses()}
+
+
+def _problem_responses() -> dict[int | str, dict[str, Any]]:
+    schema = {"schema": {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}}
+    return {
+        status: {
+            "description": description,
+            "model": ProblemAnswer,
+            "content": {"application/problem+json": schema},
+        }
+        for status, description in _PROBLEMS.items()
+    }
+
+
+PRINT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/svg+xml": {}, "image/png": {}}, "description": "The print"},
+    **_problem_responses(),
+}

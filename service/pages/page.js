@@ -1,0 +1,308 @@
+// The page: files or an example in, one request, the answer out. Nothing is stored or logged.
+
+import { Refusal, post } from "./request.js";
+import { clock, el, modelCard, modelLine, probability, problem, segments, span, spoken, statements,
+  summary } from "./result.js";
+
+const $ = (id) => document.getElementById(id);
+const PRINT_S = 10; // what one print shows
+const NEEDS_HINTS = /\.(csv|tsv|txt)$/i;
+const MAY_NEED_HINTS = /\.(csv|tsv|txt|npz)$/i;
+
+// What is on screen: the files that were sent, what was said about them, and the answer to them.
+let chosen = { files: [], label: "" };
+let sent = null;
+let request = new AbortController();
+let printing = new AbortController();
+let imageUrl = "";
+
+/* ---- in ---- */
+
+function take(files, label) {
+  if (!files.length) return;
+  begin();
+  chosen = { files: [...files], label };
+  markExample(null);
+  showHints(false);
+  if (chosen.files.some((file) => NEEDS_HINTS.test(file.name))) {
+    askHints(`${label}: a CSV does not carry these.`);
+  } else {
+    classify(chosen, {});
+  }
+}
+
+function askHints(why, withLeads = false) {
+  $("hints-why").textContent = why;
+  $("leads-field").hidden = !withLeads;
+  showHints(true);
+  announce("Say the sampling frequency and the units, then choose Classify.");
+  ($("fs").value && withLeads ? $("leads") : $("fs")).focus();
+}
+
+function showHints(shown) {
+  $("hints").hidden = !shown;
+  $("fs").required = shown;
+}
+
+function nameOf(files) {
+  return files.length === 1 ? files[0].name : `${files.length} files`;
+}
+
+async function takeExample(example, button) {
+  const signal = begin();
+  markExample(button);
+  showHints(false);
+  try {
+    const response = await fetch(`static/examples/${example.file}`, { signal });
+    if (!response.ok) throw new TypeError("no such example");
+    chosen = { files: [new File([await response.blob()], example.file)], label: example.title };
+  } catch {
+    if (signal.aborted) return;
+    fail(new Refusal({ title: "The example could not be loaded", detail: "Try again, or choose a file." }));
+    return;
+  }
+  classify(chosen, { fs: example.fs, units: example.units }, example);
+}
+
+function markExample(pressed) {
+  for (const button of $("examples").querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button === pressed));
+  }
+}
+
+/* ---- from one ECG to the next ---- */
+
+/** Makes way for another ECG: nothing of the last one stays beside it. */
+function begin() {
+  request.abort();
+  printing.abort();
+  request = new AbortController();
+  sent = null;
+  $("answer").replaceChildren();
+  $("problem").replaceChildren();
+  return request.signal;
+}
+
+async function classify({ files, label }, hints, example = null) {
+  const signal = begin();
+  const query = Object.fromEntries(Object.entries(hints).filter(([, value]) => value));
+  busy(true, `Classifying ${label}`);
+  try {
+    const response = await post("classify", { files, query }, "application/json", signal);
+    const answer = await response.json();
+    if (signal.aborted) return;
+    sent = { files, query, label, example, answer };
+    showHints(false);
+    showRecord(0);
+    bringToView();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    fail(error);
+    const hinted = !example && files.some((file) => MAY_NEED_HINTS.test(file.name));
+    if (hinted && error.status === 422 && /\b(fs|units|leads)\b/.test(error.detail)) {
+      askHints("The file does not say, or says otherwise:", true);
+    }
+  } finally {
+    if (!signal.aborted) busy(false);
+  }
+}
+
+function fail(error) {
+  const known = error instanceof Refusal ? error : { title: "The answer could not be shown", detail: String(error) };
+  $("intro").hidden = true;
+  announce("");
+  $("problem").replaceChildren(problem(known));
+  bringToView();
+}
+
+/* ---- out ---- */
+
+function busy(on, text = "") {
+  $("result").setAttribute("aria-busy", String(on));
+  if (on) announce(text, true);
+}
+
+/** Said to those who hear the page, and written where the page does not show the same already. */
+function announce(text, written = false) {
+  $("status").classList.toggle("unseen", !written);
+  $("status").textContent = text;
+}
+
+function bringToView() {
+  const { top } = $("result").getBoundingClientRect();
+  if (top >= 0 && top < innerHeight * 0.6) return;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  $("result").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
+}
+
+function showRecord(index) {
+  const { answer } = sent;
+  const result = answer.results[index];
+  $("intro").hidden = true;
+  const figure = printFigure(result);
+  $("answer").replaceChildren(
+    source(index), summary(result), figure, el("div", { id: "segments-slot" }),
+    statements(result), modelLine(answer));
+  announce(spoken(result));
+  showPrint(index, 0);
+}
+
+function source(index) {
+  const { answer: { results }, label, example } = sent;
+  const heading = el("div", {}, el("h3", {}, label), example ? el("p", { class: "hint" }, saidBy(example)) : null);
+  if (results.length === 1) return el("div", { class: "source" }, heading);
+  const options = results.map((r, i) => el("option", { value: i, selected: i === index },
+    `${i + 1}: ${r.record_id ? `${r.record_id}, ` : ""}${r.atrial_substrate.status}`
+    + (r.atrial_substrate.probability == null ? "" : ` ${probability(r.atrial_substrate.probability)}`)));
+  const picker = el("select", { id: "record", onchange: () => {
+    showRecord(Number(picker.value));
+    $("record").focus();
+  } }, ...options);
+  return el("div", { class: "source" }, heading,
+    el("label", { for: "record" }, `Record (of ${results.length}) `, picker));
+}
+
+function saidBy({ record, statements: said }) {
+  const list = said.map((s) => `${s.description} (${s.code}${s.likelihood == null ? "" : `, ${s.likelihood}%`})`);
+  return `${record}, as PTB-XL labels it: ${list.join("; ")}.`;
+}
+
+function printFigure(result) {
+  const longer = result.duration_s > PRINT_S;
+  const step = (id, text) => (longer ? el("button", { type: "button", class: "button quiet", id }, text) : null);
+  return el("figure", { class: "print" },
+    el("figcaption", {}, el("h3", { id: "print-heading" }, "Print"),
+      step("earlier", "Earlier"), step("later", "Later"),
+      el("button", { type: "button", class: "button quiet", id: "save-svg" }, "Save SVG"),
+      el("button", { type: "button", class: "button quiet", id: "save-png" }, "Save PNG"),
+      el("button", { type: "button", class: "button quiet", onclick: () => window.print() }, "Print page")),
+    el("div", { class: "paper", id: "paper", tabindex: "0", role: "region",
+      "aria-label": "The ECG's print; scrolls sideways where it is narrow" },
+    el("p", {}, "Drawing")));
+}
+
+async function showPrint(index, start_s) {
+  printing.abort();
+  printing = new AbortController();
+  const { signal } = printing;
+  const { files, query, answer } = sent;
+  const result = answer.results[index];
+  const asked = { files, query: { ...query, record: index, start_s } };
+  const show = (s) => showPrint(index, Math.max(0, Math.min(s, result.duration_s - PRINT_S)));
+  keepFocus(() => $("segments-slot").replaceChildren(segments(result, start_s, show)));
+  wire(result, start_s, show, asked);
+  $("paper").classList.add("stale");
+  try {
+    const svg = await (await post("print", asked, "image/svg+xml", signal)).text();
+    const told = new DOMParser().parseFromString(svg, "image/svg+xml").querySelector("desc");
+    URL.revokeObjectURL(imageUrl);
+    imageUrl = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
+    $("paper").replaceChildren(el("img", { src: imageUrl, alt: told?.textContent ?? "The ECG's print" }));
+    headPrint(result, start_s);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    $("paper").replaceChildren(problem(error));
+  }
+  $("paper").classList.remove("stale");
+}
+
+/** The segments are drawn anew with each print: whoever was on a button there stays on it. */
+function keepFocus(redraw) {
+  const start = document.activeElement?.dataset?.start;
+  const open = document.querySelector(".segment-list")?.open;
+  const top = document.querySelector(".tall")?.scrollTop ?? 0;
+  redraw();
+  const list = document.querySelector(".segment-list");
+  if (list && open != null) list.open = open;
+  if (list) list.querySelector(".tall").scrollTop = top;
+  if (start != null) document.querySelector(`[data-start="${start}"]`)?.focus({ preventScroll: true });
+}
+
+function headPrint({ duration_s }, start_s) {
+  const end_s = Math.min(start_s + PRINT_S, duration_s);
+  $("print-heading").textContent = duration_s > PRINT_S
+    ? `Print, ${span(start_s, end_s, duration_s)} of ${clock(duration_s)}` : "Print";
+}
+
+function wire(result, start_s, show, asked) {
+  const end_s = Math.min(start_s + PRINT_S, result.duration_s);
+  if ($("earlier")) {
+    $("earlier").disabled = start_s <= 0;
+    $("later").disabled = end_s >= result.duration_s;
+    $("earlier").onclick = () => show(start_s - PRINT_S);
+    $("later").onclick = () => show(start_s + PRINT_S);
+  }
+  $("save-svg").onclick = () => save(asked, "image/svg+xml", "ecg-print.svg");
+  $("save-png").onclick = () => save(asked, "image/png", "ecg-print.png");
+}
+
+async function save(asked, type, name) {
+  try {
+    const url = URL.createObjectURL(await (await post("print", asked, type)).blob());
+    el("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  } catch (error) {
+    $("problem").replaceChildren(problem(error));
+  }
+}
+
+/* ---- wiring ---- */
+
+$("files").addEventListener("change", (event) => {
+  take(event.target.files, nameOf(event.target.files));
+  event.target.value = ""; // so that the same file can be chosen again
+});
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!chosen.files.length) return;
+  const leads = $("leads-field").hidden ? "" : $("leads").value.trim();
+  classify(chosen, { fs: $("fs").value, units: $("units").value, leads });
+});
+
+let depth = 0; // dragenter and dragleave come for every element on the way
+const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragenter", (event) => {
+  if (!holdsFiles(event)) return;
+  depth += 1;
+  $("overlay").hidden = false;
+});
+addEventListener("dragleave", (event) => {
+  if (holdsFiles(event)) depth -= 1;
+  $("overlay").hidden = depth <= 0;
+});
+addEventListener("dragover", (event) => {
+  if (holdsFiles(event)) event.preventDefault();
+});
+addEventListener("drop", (event) => {
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  depth = 0;
+  $("overlay").hidden = true;
+  take(event.dataTransfer.files, nameOf(event.dataTransfer.files));
+});
+
+async function listExamples() {
+  const index = await (await fetch("static/examples/index.json")).json();
+  $("examples").replaceChildren(...index.examples.map((example) => {
+    const codes = example.statements.map((s) => s.code).join(", ");
+    const leads = example.leads === 1 ? "1 lead" : `${example.leads} leads`;
+    const button = el("button", { type: "button", "aria-pressed": "false",
+      onclick: () => takeExample(example, button) },
+    example.title, el("span", {}, `${example.record}, ${leads}: ${codes}`));
+    return el("li", {}, button);
+  }));
+  const link = (href, text) => el("a", { href, rel: "noreferrer" }, text);
+  $("attribution").replaceChildren(
+    "Examples: ", link(index.url, index.source), ", ", index.changes, ". ", index.attribution, " ",
+    link(`https://doi.org/${index.doi}`, `doi ${index.doi}`), ". Licence: ",
+    link(index.licence_url, index.licence), ".");
+}
+
+async function listModels() {
+  const { models } = await (await fetch("models")).json();
+  $("cards").replaceChildren(...models.map(modelCard));
+}
+
+listExamples().catch(() => { $("attribution").textContent = "The examples could not be loaded."; });
+listModels().catch(() => { $("models").hidden = true; });

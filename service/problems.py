@@ -1,0 +1,122 @@
+"""Errors as RFC 9457 problem documents: what is wrong, where, and what would be right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import orjson
+from starlette.responses import Response
+
+from ecg.errors import (
+    EcgError,
+    TooLargeError,
+    UnknownFormatError,
+    UnreadableError,
+    UnservableError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass
+class Problem(Exception):
+    """An error answer. `kind` is the last part of the stable `type` URI."""
+
+    status: int
+    kind: str
+    title: str
+    detail: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def response(self, request_id: str) -> Response:
+        body = {
+            "type": f"/problems/{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "request_id": request_id,
+        }
+        headers = {**self.headers, "X-Request-ID": request_id}
+        return Response(orjson.dumps(body), self.status, headers, MEDIA_TYPE)
+
+
+_OF_ERROR: dict[type[EcgError], tuple[int, str, str]] = {
+    UnreadableError: (400, "unreadable", "The body could not be read"),
+    UnknownFormatError: (415, "unknown-format", "The body is in no known format"),
+    TooLargeError: (413, "too-large", "The body is too large"),
+    UnservableError: (422, "unservable", "The record cannot be answered"),
+}
+
+
+def of_error(error: EcgError) -> Problem:
+    """The problem that a reader's refusal amounts to."""
+    status, kind, title = _OF_ERROR.get(type(error), (500, "internal", "Internal error"))
+    return Problem(status, kind, title, str(error))
+
+
+def too_large(max_body: int) -> Problem:
+    return Problem(
+        413,
+        "too-large",
+        "The body is too large",
+        f"at most {max_body / 2**20:g} MiB are accepted; send fewer or shorter records a request",
+    )
+
+
+def overloaded(retry_after_s: float) -> Problem:
+    return Problem(
+        429,
+        "overloaded",
+        "Too many requests",
+        "more segments are waiting than this service takes; try again later",
+        {"Retry-After": str(max(1, math.ceil(retry_after_s)))},
+    )
+
+
+def late(timeout_s: float) -> Problem:
+    return Problem(
+        503,
+        "deadline",
+        "No answer in time",
+        f"the answer was not ready within {timeout_s:g} s; try again later",
+        {"Retry-After": "1"},
+    )
+
+
+def not_found() -> Problem:
+    return Problem(
+        404,
+        "not-found",
+        "There is nothing here",
+        "see / for the page, /docs for the endpoints: /classify, /print, /models, "
+        "/livez, /readyz, /metrics",
+    )
+
+
+def not_acceptable(offered: str) -> Problem:
+    return Problem(406, "not-acceptable", "No such answer", f"this endpoint answers in {offered}")
+
+
+def wrong_method(allowed: str) -> Problem:
+    return Problem(
+        405,
+        "wrong-method",
+        "The method does not fit",
+        f"use {allowed} here",
+        {"Allow": allowed},
+    )
+
+
+def internal() -> Problem:
+    return Problem(
+        500,
+        "internal",
+        "Internal error",
+        "the service failed on this request; the request id finds it in the service's log",
+    )
+
+
+def hung_up() -> Problem:
+    """Nobody reads this one; it gives the log and the metrics their entry."""
+    return Problem(499, "hung-up", "The client hung up", "before the answer was ready")

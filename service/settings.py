@@ -1,0 +1,43 @@
+"""Every limit and choice of the service, from environment variables `ECG_…`, in one place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """`ECG_MAX_BODY_MIB=128` in the environment sets `max_body_mib`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="ECG_", frozen=True)
+
+    models_store: Path = Path(__file__).resolve().parent.parent / "models_store"
+    classifier: str = "prednet"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(1, ge=1, description="processes, each with the models loaded")
+
+    max_body_mib: float = Field(64, gt=0)
+    max_unpacked_mib: float = Field(512, gt=0)
+    timeout_s: float = Field(30, gt=0, description="from a request's arrival to its answer")
+
+    engine_threads: int = Field(os.cpu_count() or 1, ge=1, description="parallel model runs")
+    reader_threads: int = Field(os.cpu_count() or 1, ge=1, description="bodies read in parallel")
+    max_batch: int = Field(32, ge=1, description="segments a model run")
+    max_wait_ms: float = Field(2, ge=0, description="that a batch may wait to fill up")
+    max_queue: int = Field(4096, ge=1, description="segments that may wait before 429")
+
+    access_log: bool = True
+
+    @property
+    def max_body(self) -> int:
+        return int(self.max_body_mib * MIB)
+
+    @property
+    def max_unpacked(self) -> int:
+        return int(self.max_unpacked_mib * MIB)

@@ -1,0 +1,229 @@
+"""The print against closed forms: 1 mV is 10 mm, 1 s is 25 mm, wherever it is drawn."""
+
+import io
+import itertools
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ecg import draw
+from ecg.errors import UnservableError
+from ecg.leads import LEADS
+from ecg.record import Record
+
+SVG = "{http://www.w3.org/2000/svg}"
+FS = 200.0
+
+
+def a_record(leads=LEADS, duration_s=10.0, fs=FS, fill=0.0):
+    sig = np.full((len(leads), round(duration_s * fs)), fill, dtype=np.float32)
+    return Record(sig, fs, tuple(leads))
+
+
+def a_step(at_s, until_s, mv, leads=("II",), **kwargs):
+    record = a_record(leads, **kwargs)
+    record.sig[:, round(at_s * record.fs) : round(until_s * record.fs)] += mv
+    return record
+
+
+def points(path):
+    """Each run of a path as [point, (x, y)] in mm."""
+    runs = path.get("d").split("M")[1:]
+    return [np.array([xy.split(",") for xy in run.split()], dtype=float) for run in runs]
+
+
+def traces(svg):
+    """(lead, runs) of each trace, in drawing order."""
+    paths = ET.fromstring(svg).iter(f"{SVG}path")
+    return [(p.get("data-lead"), points(p)) for p in paths if p.get("data-lead")]
+
+
+def texts(svg):
+    return [t.text or "" for t in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_a_millivolt_is_10_mm_and_a_second_25_mm():
+    ((lead, (trace,)),) = traces(draw.print_svg(a_step(2.0, 5.0, 1.0)))
+    assert lead == "II"
+    assert np.ptp(trace[:, 1]) == pytest.approx(10.0, abs=0.011)
+    high = trace[trace[:, 1] < trace[0, 1] - 5.0, 0]  # y points down
+    assert high[0] - trace[0, 0] == pytest.approx(50.0, abs=0.011)
+    assert high[-1] - high[0] == pytest.approx(75.0 - 25.0 / FS, abs=0.011)
+    assert trace[-1, 0] - trace[0, 0] == pytest.approx(250.0 - 25.0 / FS, abs=0.011)
+
+
+@pytest.mark.parametrize("fs", [50.0, 100.0, 360.0, 500.0, 4000.0])
+def test_the_scale_does_not_depend_on_fs(fs):
+    ((_, (trace,)),) = traces(draw.print_svg(a_step(4.0, 5.0, -1.5, fs=fs)))
+    low = trace[trace[:, 1] > trace[0, 1] + 5.0, 0]
+    assert low[0] - trace[0, 0] == pytest.approx(100.0, abs=0.011)
+    assert np.ptp(trace[:, 1]) == pytest.approx(15.0, abs=0.011)
+
+
+def test_the_calibration_mark_is_1_mv_and_200_ms():
+    paths = [p for p in ET.fromstring(draw.print_svg(a_record())).iter(f"{SVG}path")]
+    marks = [p for p in map(points, paths) if len(p) == 1 and len(p[0]) == 6]
+    assert len(marks) == 4  # one a row
+    for (mark,) in marks:
+        assert np.ptp(mark[:, 1]) == 10.0
+        assert mark[3, 0] - mark[2, 0] == 5.0
+
+
+def test_the_grid_is_every_millimetre_and_bold_every_fifth():
+    lines = [p for p in draw.layout(a_record()).primitives if isinstance(p, draw.Lines)]
+    fine, bold = lines[0], lines[1]
+    assert bold.width > fine.width
+    for axis in (0, 1):
+        across = [line[0, axis] for line in bold.lines if line[0, axis] == line[1, axis]]
+        assert np.all(np.diff(across) == 5.0)
+        both = [ln[0, axis] for ln in (*fine.lines, *bold.lines) if ln[0, axis] == ln[1, axis]]
+        assert np.all(np.diff(sorted(both)) == 1.0)
+
+
+def test_three_by_four_and_a_long_strip_follow_each_other_in_time():
+    drawn = traces(draw.print_svg(a_record()))
+    rows = [["I", "aVR", "V1", "V4"], ["II", "aVL", "V2", "V5"], ["III", "aVF", "V3", "V6"]]
+    assert [lead for lead, _ in drawn] == [*itertools.chain(*rows), "II"]
+    begin = [runs[0][0, 0] for _, runs in drawn]
+    assert np.allclose(np.diff(begin[:4]), 2.5 * 25.0)
+    assert begin[-1] == begin[0]
+    assert np.ptp(drawn[-1][1][0][:, 0]) == pytest.approx(250.0 - 25.0 / FS, abs=0.011)
+
+
+def test_a_moment_lies_at_the_same_x_in_its_column_and_in_the_long_strip():
+    drawn = traces(draw.print_svg(a_step(6.0, 6.005, 1.0, LEADS)))
+    peaks = {runs[0][np.argmin(runs[0][:, 1]), 0] for lead, runs in drawn if np.ptp(runs[0][:, 1])}
+    (x,) = peaks
+    assert x - drawn[0][1][0][0, 0] == pytest.approx(150.0, abs=0.011)
+
+
+def test_every_lead_is_centred_on_its_row():
+    record = a_record(fill=30.0)  # mV, an electrode's offset
+    for _, runs in traces(draw.print_svg(record)):
+        assert np.all(runs[0][:, 1] == runs[0][0, 1])
+    page = draw.layout(record)
+    assert not any("clipped" in p.text for p in page.primitives if isinstance(p, draw.Text))
+
+
+def test_a_gap_breaks_the_line():
+    record = a_record(["II"])
+    record.sig[0, 400:500] = np.nan
+    svg = draw.print_svg(record)
+    ((_, runs),) = traces(svg)
+    assert "nan" not in svg
+    assert [len(run) for run in runs] == [400, len(record.sig[0]) - 500]
+    assert runs[1][0, 0] - runs[0][0, 0] == pytest.approx(500 / FS * 25.0, abs=0.011)
+
+
+def test_a_lead_without_samples_is_derived_or_left_empty():
+    record = a_record()
+    record.sig[0] = np.nan
+    assert "derived: I" in draw.print_svg(record)
+    record.sig[6] = np.nan
+    assert "V1" not in dict(traces(draw.print_svg(record)))
+
+
+def test_a_tall_wave_stays_in_its_row_and_says_so():
+    svg = draw.print_svg(a_step(1.0, 1.1, 9.0, ["V1", "V2"]))
+    for row, (_, runs) in enumerate(traces(svg)):
+        top = draw.HEADER_MM + row * draw.ROW_MM
+        assert runs[0][:, 1].min() == top
+        assert runs[0][:, 1].max() <= top + draw.ROW_MM
+    assert {"V1 *", "V2 *"} <= set(texts(svg))
+    assert any("* clipped" in text for text in texts(svg))
+
+
+def test_a_row_gives_way_before_it_clips():
+    svg = draw.print_svg(a_step(1.0, 1.1, -2.5, ["V2"]))
+    ((_, (trace,)),) = traces(svg)
+    assert np.ptp(trace[:, 1]) == pytest.approx(25.0, abs=0.011)
+    assert "clipped" not in svg
+
+
+def test_one_lead_gets_the_whole_width():
+    page = draw.layout(a_record(["aVF"]))
+    assert [p.lead for p in page.primitives if isinstance(p, draw.Lines) and p.lead] == ["aVF"]
+    assert page.height == draw.HEADER_MM + draw.ROW_MM + draw.FOOTER_MM
+
+
+@pytest.mark.parametrize(
+    ("leads", "drawn"),
+    [
+        (["V5", "V1"], ["V1", "V5"]),
+        (["III", "I"], ["I", "aVR", "II", "aVL", "III", "aVF", "II"]),
+        (["V1", "V2", "V3", "V6"], ["V1", "V2", "V3", "V6", "V1"]),
+    ],
+)
+def test_unknown_leads_are_left_out(leads, drawn):
+    assert [lead for lead, _ in traces(draw.print_svg(a_record(leads)))] == drawn
+
+
+def test_derived_leads_are_named():
+    assert "derived: III, aVR, aVL, aVF" in draw.print_svg(a_record(["I", "II", "V1"]))
+    assert "derived" not in draw.print_svg(a_record())
+
+
+def test_a_long_record_shows_the_ten_seconds_asked_for():
+    record = a_step(31.0, 31.1, 1.0, duration_s=60.0)
+    ((_, (first,)),) = traces(draw.print_svg(record))
+    assert np.ptp(first[:, 1]) == 0.0
+    svg = draw.print_svg(record, start_s=30.0)
+    ((_, (trace,)),) = traces(svg)
+    peak = trace[np.argmin(trace[:, 1]), 0]
+    assert peak - trace[0, 0] == pytest.approx(25.0, abs=0.011)
+    assert any("30 to 40 s of 60 s" in text for text in texts(svg))
+
+
+@pytest.mark.parametrize("start_s", [-1.0, 10.0, float("nan")])
+def test_a_start_outside_the_record_is_refused(start_s):
+    with pytest.raises(UnservableError, match="start_s"):
+        draw.print_svg(a_record(), start_s=start_s)
+
+
+def test_a_short_record_fills_its_columns_and_says_that_they_overlap():
+    svg = draw.print_svg(a_record(duration_s=6.0))
+    widths = [np.ptp(runs[0][:, 0]) for _, runs in traces(svg)]
+    assert widths[:-1] == pytest.approx([2.5 * 25.0] * 12, abs=25.0 / FS + 0.011)
+    assert any("columns overlap" in text for text in texts(svg))
+
+
+def test_the_footer_says_the_scale_and_the_use():
+    footer = " ".join(texts(draw.print_svg(a_record(fs=250.0))))
+    for words in ("25 mm/s", "10 mm/mV", "250 Hz", "Research use only"):
+        assert words in footer
+
+
+@pytest.mark.parametrize("title", ['<script>alert("x")</script> & co', "a\x00b\nc", "x" * 500])
+def test_a_title_is_text_and_nothing_else(title):
+    root = ET.fromstring(draw.print_svg(a_record(["I"]), title))
+    assert root.get("role") == "img"
+    assert root.get("viewBox") == f"0 0 {root.get('width')[:-2]} {root.get('height')[:-2]}"
+    assert not list(root.iter(f"{SVG}script"))
+    told = root.find(f"{SVG}title").text
+    assert told == "".join(c for c in title if c.isprintable())
+    assert "leads I;" in root.find(f"{SVG}desc").text
+    draw.print_png(a_record(["I"]), title, px_per_mm=2.0)
+
+
+def test_the_png_prints_at_true_scale():
+    page = draw.layout(a_record())
+    image = Image.open(io.BytesIO(draw.print_png(a_record(), px_per_mm=4.0)))
+    assert image.format == "PNG"
+    assert image.size == (round(page.width * 4), round(page.height * 4))
+    assert image.info["dpi"] == pytest.approx((101.6, 101.6), abs=0.01)
+
+
+def test_both_pictures_are_the_same_drawing():
+    record = a_step(3.0, 7.0, 1.0)
+    ((_, (trace,)),) = traces(draw.print_svg(record))
+    image = Image.open(io.BytesIO(draw.print_png(record, px_per_mm=8.0))).convert("L")
+    ink = np.asarray(image) < 128
+    for x, y in trace[100:-100:50] * 8.0:
+        assert ink[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3].any()
+
+
+def test_an_unreasonable_resolution_is_refused():
+    with pytest.raises(ValueError, match="px_per_mm"):
+        draw.print_png(a_record(), px_per_mm=500.0)

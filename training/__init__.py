@@ -1,0 +1,1 @@
+"""Offline: data, models, one loop, evaluation and export. Commands: `python -m training.<verb>`."""

@@ -1,0 +1,195 @@
+"""The one training loop: read it from top to bottom; its parts are passed in.
+
+Runs the same on CPU, on one GPU and on many (Accelerate). A batch is a function of the step alone,
+so a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+Batch = Mapping[str, Tensor]
+Batches = Callable[[int, int, int], Batch]  # (step, process, processes) -> this process's share
+Loss = Callable[[nn.Module, Batch], Tensor]
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """`steps` optimiser steps of `batch_size` (over all processes); AdamW, cosine decay after a
+    linear warm-up; `ema` is the decay of the averaged weights, which are what is kept.
+
+    `score` names the entry of the evaluation that chooses the best weights.
+    """
+
+    steps: int = 6000
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: int = 200
+    ema: float = 0.998
+    clip: float = 1.0
+    precision: str = "bf16"
+    seed: int = 0
+    eval_every: int = 500
+    save_every_s: float = 120.0
+    score: str = "score"
+
+
+def train(
+    model: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    evaluate: Evaluate,
+    config: LoopConfig,
+    run: Path,
+    minutes: float = math.inf,
+) -> None:
+    """Train `model`, or go on from `run`'s checkpoint; leaves `best.pt` and `checkpoint.pt` there.
+
+    Stops early, resumably, after `minutes`.
+    """
+    accelerator = Accelerator(mixed_precision=config.precision)
+    set_seed(config.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+    )
+    model, optimizer = accelerator.prepare(model, optimizer)
+    ema = copy.deepcopy(accelerator.unwrap_model(model)).eval().requires_grad_(False)
+    state = _resume(run / "checkpoint.pt", accelerator, model, ema, optimizer)
+    writer = SummaryWriter(str(run / "log")) if accelerator.is_main_process else None
+    started = saved = time.monotonic()
+    bar = tqdm(
+        total=config.steps, initial=state.step, unit=" steps", mininterval=5,
+        disable=not accelerator.is_main_process,
+    )  # fmt: skip
+    while state.step < config.steps and time.monotonic() - started < 60 * minutes:
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * _schedule(state.step, config)
+        batch = batches(state.step, accelerator.process_index, accelerator.num_processes)
+        model.train()
+        with accelerator.autocast():
+            value = loss(model, {k: v.to(accelerator.device) for k, v in batch.items()})
+        accelerator.backward(value)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        _average(ema, accelerator.unwrap_model(model), config.ema, state.step)
+        bar.update()
+        if not accelerator.is_main_process:
+            continue
+        if state.step % 50 == 0:
+            bar.set_postfix(loss=f"{value.item():.4f}", best=f"{state.best:.4f}", refresh=False)
+            writer.add_scalar("train/loss", value.item(), state.step)
+            writer.add_scalar("train/grad_norm", float(norm), state.step)
+        if state.step % config.eval_every == 0 or state.step == config.steps:
+            _evaluate(ema, evaluate, config, state, run, writer)
+        if time.monotonic() - saved > config.save_every_s:
+            _save(run / "checkpoint.pt", accelerator, model, ema, optimizer, state)
+            saved = time.monotonic()
+    bar.close()
+    if accelerator.is_main_process:
+        _save(run / "checkpoint.pt", accelerator, model, ema, optimizer, state)
+        writer.close()
+    accelerator.wait_for_everyone()
+
+
+@dataclass
+class _State:
+    step: int = 0
+    best: float = -math.inf
+
+
+def _schedule(step: int, config: LoopConfig) -> float:
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+@torch.no_grad()
+def _average(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average, faster in the beginning; buffers are copied."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for kept, new in zip(ema.parameters(), model.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+    for kept, new in zip(ema.buffers(), model.buffers(), strict=True):
+        kept.copy_(new)
+
+
+def _evaluate(
+    ema: nn.Module,
+    evaluate: Evaluate,
+    config: LoopConfig,
+    state: _State,
+    run: Path,
+    writer: SummaryWriter,
+) -> None:
+    with torch.inference_mode():
+        figures = evaluate(ema)
+    for name, figure in figures.items():
+        writer.add_scalar(f"validation/{name}", figure, state.step)
+    with (run / "history.jsonl").open("a") as f:
+        f.write(json.dumps({"step": state.step, **figures}) + "\n")
+    if figures[config.score] > state.best:
+        state.best = figures[config.score]
+        _replace(run / "best.pt", ema.state_dict())
+
+
+def _save(
+    path: Path,
+    accelerator: Accelerator,
+    model: nn.Module,
+    ema: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: _State,
+) -> None:
+    _replace(
+        path,
+        {
+            "model": accelerator.unwrap_model(model).state_dict(),
+            "ema": ema.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": state.step,
+            "best": state.best,
+            "random": torch.get_rng_state(),
+        },
+    )
+
+
+def _resume(
+    path: Path,
+    accelerator: Accelerator,
+    model: nn.Module,
+    ema: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> _State:
+    if not path.exists():
+        return _State()
+    saved = torch.load(path, map_location=accelerator.device, weights_only=True)
+    accelerator.unwrap_model(model).load_state_dict(saved["model"])
+    ema.load_state_dict(saved["ema"])
+    optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["random"].cpu())
+    return _State(saved["step"], saved["best"])
+
+
+def _replace(path: Path, content: object) -> None:
+    """Written beside and renamed, so that an interrupted save leaves the last one whole."""
+    beside = path.with_suffix(".part")
+    torch.save(content, beside)
+    beside.replace(path)

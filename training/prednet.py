@@ -1,0 +1,89 @@
+"""ECG-PredNet: a residual 1-D CNN over eight leads, any of which may be missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+N_LEADS = 8
+
+
+@dataclass(frozen=True)
+class PredNetConfig:
+    """Widths of the stem and of each halving stage, residual blocks a stage, kernel length."""
+
+    widths: tuple[int, ...] = (48, 64, 96, 128, 192)
+    blocks: int = 1
+    kernel: int = 7
+    stem_kernel: int = 15
+    dropout: float = 0.3
+
+
+class PredNet(nn.Module):
+    """(sig [n, 8, time] in mV, lead_mask [n, 8], sample_mask [n, time]) -> logits [n, outputs].
+
+    The masks are inputs too, so that a missing lead and a flat one are told apart.
+    """
+
+    def __init__(self, n_outputs: int, config: PredNetConfig) -> None:
+        super().__init__()
+        stem, *stages = config.widths
+        self.stem = nn.Sequential(
+            nn.Conv1d(
+                2 * N_LEADS + 1, stem, config.stem_kernel, 2, config.stem_kernel // 2, bias=False
+            ),
+            nn.BatchNorm1d(stem),
+            nn.ReLU(),
+        )
+        layers: list[nn.Module] = []
+        width = stem
+        for out in stages:
+            for i in range(config.blocks):
+                layers.append(Residual(width, out, config.kernel, stride=2 if i == 0 else 1))
+                width = out
+        self.stages = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(2 * width, n_outputs),
+        )
+        self.stride = 2 * 2 ** len(stages)
+
+    def forward(self, sig: Tensor, lead_mask: Tensor, sample_mask: Tensor) -> Tensor:
+        masks = lead_mask[:, :, None] * sample_mask[:, None, :]
+        x = torch.cat([sig * masks, masks, sample_mask[:, None, :]], dim=1)
+        x = self.stages(self.stem(x))
+        return self.head(self._pool(x, sample_mask))
+
+    def _pool(self, x: Tensor, sample_mask: Tensor) -> Tensor:
+        """Mean and maximum over the positions that lie in the signal."""
+        inside = nn.functional.avg_pool1d(
+            sample_mask[:, None, :], self.stride, self.stride, ceil_mode=True
+        )
+        inside = (inside[:, :, : x.shape[2]] > 0).to(x.dtype)
+        mean = (x * inside).sum(dim=2) / inside.sum(dim=2)
+        peak = (x + (inside - 1) * 1e4).amax(dim=2)
+        return torch.cat([mean, peak], dim=1)
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut; the first may halve the length."""
+
+    def __init__(self, width: int, out: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv1d(width, out, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm1d(out),
+            nn.ReLU(),
+            nn.Conv1d(out, out, kernel, 1, kernel // 2, bias=False),
+            nn.BatchNorm1d(out),
+        )
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and width == out
+            else nn.Sequential(nn.Conv1d(width, out, 1, stride, bias=False), nn.BatchNorm1d(out))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))

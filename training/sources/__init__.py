@@ -1,0 +1,1 @@
+"""Where labelled ECGs come from: one file a database, each yielding `Labelled` records."""
