@@ -41,7 +41,8 @@ class TrainingData(_Strict):
 class ClassifierCard(_Strict):
     """Everything that the service must know of a classifier, and a reader should.
 
-    Outputs of the network, in order: the atrial substrate's logit, then one a statement.
+    Outputs of the network, in order: the atrial substrate's logit, then one a statement. A
+    statement of `implying_statements` makes the substrate abnormal by definition.
     """
 
     format: Literal[1] = 1
@@ -57,6 +58,7 @@ class ClassifierCard(_Strict):
     leads: tuple[str, ...]
     units: Literal["mV"] = "mV"
     statements: tuple[str, ...]
+    implying_statements: tuple[str, ...]
     preparation: Preparation
     calibration: Annotated[tuple[Calibration, ...], Field(min_length=1)]
     record_rule: RecordRule
@@ -68,15 +70,26 @@ class ClassifierCard(_Strict):
     not_for: str
     limitations: tuple[str, ...]
 
+    @property
+    def implying(self) -> list[int]:
+        """The outputs that imply an abnormal atrial substrate."""
+        return [1 + self.statements.index(code) for code in self.implying_statements]
+
     @model_validator(mode="after")
     def _consistent(self) -> ClassifierCard:
         unknown = [code for code in self.statements if code not in STATEMENTS]
         if unknown:
             raise ValueError(f"unknown statements {unknown}")
+        if not set(self.implying_statements) <= set(self.statements):
+            raise ValueError("implying_statements must be among the statements")
         n_outputs = 1 + len(self.statements)
         for c in self.calibration:
             if not len(c.slope) == len(c.offset) == len(c.threshold) == n_outputs:
                 raise ValueError(f"calibration {c.lead_set!r} must have {n_outputs} entries")
+            if any(c.threshold[i] < c.threshold[0] for i in self.implying):
+                raise ValueError(
+                    f"calibration {c.lead_set!r}: a threshold contradicts the substrate's"
+                )
         if (self.fs, self.n_samples) != (self.preparation.fs, self.preparation.n_samples):
             raise ValueError("fs and n_samples must be the preparation's")
         return self

@@ -33,12 +33,15 @@ class RecordRule:
 
 
 def calibrate(
-    logits: np.ndarray, n_leads: np.ndarray, calibrations: Sequence[Calibration]
+    logits: np.ndarray,
+    n_leads: np.ndarray,
+    calibrations: Sequence[Calibration],
+    implying: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities and thresholds [segment, output] of logits [segment, output].
 
     n_leads: how many independent leads each segment has; the calibration with the largest
-    `min_leads` not above it applies.
+    `min_leads` not above it applies. implying: see `atrial_at_least`.
     """
     by_size = sorted(calibrations, key=lambda c: c.min_leads)
     sizes = np.array([c.min_leads for c in by_size])
@@ -46,7 +49,19 @@ def calibrate(
     slope = np.array([c.slope for c in by_size])[which]
     offset = np.array([c.offset for c in by_size])[which]
     threshold = np.array([c.threshold for c in by_size])[which]
-    return sigmoid(slope * logits + offset), threshold
+    return atrial_at_least(sigmoid(slope * logits + offset), implying), threshold
+
+
+def atrial_at_least(probability: np.ndarray, implying: Sequence[int]) -> np.ndarray:
+    """The atrial substrate (output 0) made at least as probable as each output that implies it.
+
+    Their thresholds are not below the substrate's, so an answer cannot state atrial fibrillation
+    in a normal substrate.
+    """
+    if len(implying):
+        probability = probability.copy()
+        probability[:, 0] = probability[:, [0, *implying]].max(axis=1)
+    return probability
 
 
 def decide(

@@ -61,7 +61,7 @@ class Segments:
 
     @property
     def usable(self) -> np.ndarray:
-        return self.lead_mask.any(axis=1)
+        return np.asarray(self.lead_mask.any(axis=1))
 
 
 def cut(record: Record, preparation: Preparation) -> Segments:

@@ -162,4 +162,4 @@ def _has_beats(sig: np.ndarray, fs: float) -> bool:
 
 @lru_cache(maxsize=4)
 def _qrs_filter(fs: float) -> np.ndarray:
-    return signal.butter(2, QRS_BAND_HZ, "bandpass", fs=fs, output="sos")
+    return np.asarray(signal.butter(2, QRS_BAND_HZ, "bandpass", fs=fs, output="sos"))

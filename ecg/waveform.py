@@ -58,7 +58,7 @@ def highpass(sig: np.ndarray, fs: float, cutoff_hz: float) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _highpass_sos(fs: float, cutoff_hz: float) -> tuple[np.ndarray, int]:
-    sos = signal.butter(2, cutoff_hz, "highpass", fs=fs, output="sos")
+    sos = np.asarray(signal.butter(2, cutoff_hz, "highpass", fs=fs, output="sos"))
     return sos, round(fs / cutoff_hz)
 
 

@@ -61,7 +61,7 @@ def _result(
     present: list[bool | None] = [None] * len(probability)
     if usable.any():
         n_leads = segments.lead_mask[usable].sum(axis=1)
-        by_segment, thresholds = calibrate(logits, n_leads, card.calibration)
+        by_segment, thresholds = calibrate(logits, n_leads, card.calibration, card.implying)
         signal_s = (segments.end_s - segments.start_s)[usable]
         decided, threshold = decide(by_segment, thresholds, signal_s, card.record_rule)
         probability = np.round(decided, _DIGITS).tolist()
@@ -86,6 +86,7 @@ def _result(
                 "code": code,
                 "description": STATEMENTS[code].description,
                 "probability": probability[i],
+                "threshold": float(threshold[i]),
                 "present": present[i],
             }
             for i, code in enumerate(card.statements, start=1)

@@ -34,6 +34,7 @@ class StatementAnswer(BaseModel):
     code: str
     description: str
     probability: float | None
+    threshold: float
     present: bool | None
 
 

@@ -20,17 +20,21 @@ class Settings(BaseSettings):
     models_store: Path = Path(__file__).resolve().parent.parent / "models_store"
     classifier: str = "prednet"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int = Field(1, ge=1, description="processes, each with the models loaded")
+    workers: int = Field(default=1, ge=1, description="processes, each with the models loaded")
 
-    max_body_mib: float = Field(64, gt=0)
-    max_unpacked_mib: float = Field(512, gt=0)
-    timeout_s: float = Field(30, gt=0, description="from a request's arrival to its answer")
+    max_body_mib: float = Field(default=64, gt=0)
+    max_unpacked_mib: float = Field(default=512, gt=0)
+    timeout_s: float = Field(default=30, gt=0, description="from a request's arrival to its answer")
 
-    engine_threads: int = Field(os.cpu_count() or 1, ge=1, description="parallel model runs")
-    reader_threads: int = Field(os.cpu_count() or 1, ge=1, description="bodies read in parallel")
-    max_batch: int = Field(32, ge=1, description="segments a model run")
-    max_wait_ms: float = Field(2, ge=0, description="that a batch may wait to fill up")
-    max_queue: int = Field(4096, ge=1, description="segments that may wait before 429")
+    engine_threads: int = Field(
+        default=os.cpu_count() or 1, ge=1, description="parallel model runs"
+    )
+    reader_threads: int = Field(
+        default=os.cpu_count() or 1, ge=1, description="bodies read in parallel"
+    )
+    max_batch: int = Field(default=32, ge=1, description="segments a model run")
+    max_wait_ms: float = Field(default=2, ge=0, description="that a batch may wait to fill up")
+    max_queue: int = Field(default=4096, ge=1, description="segments that may wait before 429")
 
     access_log: bool = True
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import minimize
 
-from ecg.decision import Calibration, sigmoid
+from ecg.decision import Calibration, atrial_at_least, sigmoid
 
 PRIOR_WEIGHT = 1.0  # of a unit Gaussian around slope 1, offset 0: keeps rare statements sane
 MIN_POSITIVES = 10  # for a threshold of a statement's own
 
 
-def fit(lead_set: str, min_leads: int, logits: np.ndarray, label: np.ndarray) -> Calibration:
-    """Calibration of logits [record, output] against labels [record, output], -1 unknown."""
+def fit(
+    lead_set: str, min_leads: int, logits: np.ndarray, label: np.ndarray, implying: Sequence[int]
+) -> Calibration:
+    """Calibration of logits [record, output] against labels [record, output], -1 unknown.
+
+    implying: the outputs whose thresholds must not be below the atrial substrate's.
+    """
     pairs = [_platt(logits[:, j], label[:, j]) for j in range(logits.shape[1])]
     slope, offset = np.array(pairs).T
-    probability = sigmoid(slope * logits + offset)
+    probability = atrial_at_least(sigmoid(slope * logits + offset), implying)
+    threshold = _thresholds(probability, label)
+    threshold[implying] = np.maximum(threshold[implying], threshold[0])
     return Calibration(
         lead_set,
         min_leads,
         tuple(np.round(slope, 5).tolist()),
         tuple(np.round(offset, 5).tolist()),
-        tuple(np.round(_thresholds(probability, label), 4).tolist()),
+        tuple(np.round(threshold, 4).tolist()),
     )
 
 

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from ecg.decision import Calibration, RecordRule, calibrate, decide
+from ecg.statements import ATRIAL_STATEMENTS
 from training import calibrate as calibration
 from training.metrics import auroc, bootstrap, common_columns, ece, macro_auroc
 from training.prednet import PredNet, PredNetConfig
 from training.shards import Shard, load_all
+from training.sources import own
 from training.train_classifier import CHOOSE, REPORT, columns, logits_of
 
 # A calibration serves every segment with at least so many known leads; fitted on these lead sets.
@@ -39,10 +41,6 @@ class Outputs:
     n_leads: np.ndarray
     label: np.ndarray
 
-    @property
-    def single_lead_source(self) -> bool:
-        return not self.part.lead_mask[:, 1:].any()
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
@@ -59,14 +57,17 @@ def main() -> None:
     }
     chosen = folds[CHOOSE[0]]
     rule, rules = choose_rule(chosen)
-    calibrations = fit_calibrations(chosen)
+    implying = implying_statements(statements, [p.source for p in parts])
+    implying_columns = [1 + statements.index(code) for code in implying]
+    calibrations = fit_calibrations(chosen, implying_columns)
     figures = [
         figure
         for fold, outputs in folds.items()
         for o in outputs
-        for figure in report(o, fold, calibrations, rule, statements)
+        for figure in report(o, fold, calibrations, implying_columns, rule, statements)
     ]
     result = {
+        "implying_statements": implying,
         "record_rule": asdict(rule),
         "record_rules_compared": rules,
         "calibration": [asdict(c) for c in calibrations],
@@ -98,6 +99,14 @@ def outputs_of(model: nn.Module, part: Shard, statements: tuple[str, ...]) -> li
 
 def _single(part: Shard) -> bool:
     return not part.lead_mask[:, 1:].any()
+
+
+def implying_statements(statements: tuple[str, ...], sources: list[str]) -> list[str]:
+    """Those that make the substrate abnormal by the open proxy's definition. A user's own labels
+    may mean something else by it: then none."""
+    if own.NAME in sources:
+        return []
+    return [code for code in ATRIAL_STATEMENTS if code in statements]
 
 
 def choose_rule(outputs: list[Outputs]) -> tuple[RecordRule, dict[str, float]]:
@@ -133,7 +142,7 @@ def by_record(
     return np.array(value), np.array(threshold)
 
 
-def fit_calibrations(outputs: list[Outputs]) -> list[Calibration]:
+def fit_calibrations(outputs: list[Outputs], implying: list[int]) -> list[Calibration]:
     """One calibration for each size of lead set, on records: a record's highest logit is what its
     answer rests on. Where only positives of an output are known, that source is left out of it."""
     calibrations = []
@@ -147,18 +156,25 @@ def fit_calibrations(outputs: list[Outputs]) -> list[Calibration]:
             label.append(np.where(one_sided, -1, o.label))
         if logits:
             calibrations.append(
-                calibration.fit(name, min_leads, np.concatenate(logits), np.concatenate(label))
+                calibration.fit(
+                    name, min_leads, np.concatenate(logits), np.concatenate(label), implying
+                )
             )
     return calibrations
 
 
 def report(
-    o: Outputs, fold: int, calibrations: list[Calibration], rule: RecordRule, statements: tuple
+    o: Outputs,
+    fold: int,
+    calibrations: list[Calibration],
+    implying: list[int],
+    rule: RecordRule,
+    statements: tuple[str, ...],
 ) -> list[dict]:
     """Figures of one part, fold and lead set, with bootstrap intervals over patients."""
     raw = 1 / (1 + np.exp(-o.logits.astype(float)))
     before = by_record(o, raw, np.zeros_like(raw), rule)[0]
-    after, threshold = by_record(o, *calibrate(o.logits, o.n_leads, calibrations), rule)
+    after, threshold = by_record(o, *calibrate(o.logits, o.n_leads, calibrations, implying), rule)
     where = {"data": f"{o.part.source} fold {fold}", "leads": o.lead_set}
     figures: list[dict] = []
 

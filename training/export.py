@@ -110,6 +110,7 @@ def describe(
         n_samples=preparation.n_samples,
         leads=INDEPENDENT_LEADS,
         statements=tuple(known["statements"]),
+        implying_statements=tuple(evaluation["implying_statements"]),
         preparation=preparation,
         calibration=tuple(
             Calibration(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()})

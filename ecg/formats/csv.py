@@ -32,8 +32,6 @@ def read(file: File, hints: Hints) -> list[Record]:
         rows = np.loadtxt(io.BytesIO(body), delimiter=delimiter, ndmin=2, comments=None)
     except ValueError:
         rows = _rows_with_gaps(body, delimiter, len(names))
-    except UnicodeDecodeError:
-        raise UnreadableError("is not text") from None
     if rows.shape[1] != len(names):
         raise UnreadableError(f"has {rows.shape[1]} columns under {len(names)} lead names")
     return [make_record(rows.T, hints.fs, leads, hints.units)]

@@ -68,6 +68,7 @@ def read(header: File, files: Sequence[File], hints: Hints) -> Record:
         for name in wanted:
             memory.pipe(posixpath.join(folder, posixpath.basename(name)), by_name[name].content)
         record = wfdb.rdrecord(f"{folder}/record")
+        assert isinstance(record, wfdb.Record)
     except Exception:  # the library leaks many kinds; all mean that the bytes are not a record
         raise UnreadableError("a WFDB header that its signal files contradict") from None
     finally:
@@ -76,24 +77,26 @@ def read(header: File, files: Sequence[File], hints: Hints) -> Record:
 
 
 def _to_record(record: wfdb.Record, hints: Hints) -> Record:
-    names = [canonical(name or "") for name in record.sig_name]
+    """The channels that are leads, in mV; others are named as ignored."""
+    names, units, signals = record.sig_name or [], record.units or [], record.p_signal
+    if signals is None or not names:
+        raise UnreadableError("a WFDB record without signals")
+    leads = [canonical(name or "") for name in names]
     if len(names) == 1 and hints.leads is not None:
-        names = [canonical(hints.leads[0])]
-    elif len(names) == 1 and (record.sig_name[0] or "").strip().upper() == "ECG":
-        names = ["I"]  # a hand-held recorder's only channel lies along lead I
-    rows = [i for i, name in enumerate(names) if name is not None]
+        leads = [canonical(hints.leads[0])]
+    elif len(names) == 1 and (names[0] or "").strip().upper() == "ECG":
+        leads = ["I"]  # a hand-held recorder's only channel lies along lead I
+    rows = [i for i, name in enumerate(leads) if name is not None]
     if not rows:
         raise UnservableError("none of the channels is one of the twelve leads", "leads")
-    sig = np.empty((len(rows), record.p_signal.shape[0]), dtype=np.float64)
+    sig = np.empty((len(rows), len(signals)), dtype=np.float64)
     for row, i in enumerate(rows):
-        factor = _VOLTS.get(record.units[i].lower())
+        factor = _VOLTS.get(units[i].lower())
         if factor is None:
             raise UnservableError("a lead is not in V, mV, uV or nV", f"units[{i}]")
-        sig[row] = record.p_signal[:, i] * factor
-    ignored = tuple(
-        record.sig_name[i] or f"channel {i}" for i in range(len(names)) if i not in rows
-    )
-    return make_record(sig, record.fs, [names[i] for i in rows], "mV", Meta(None, ignored))
+        sig[row] = signals[:, i] * factor
+    ignored = tuple(names[i] or f"channel {i}" for i in range(len(names)) if i not in rows)
+    return make_record(sig, record.fs, [leads[i] for i in rows], "mV", Meta(None, ignored))
 
 
 def _check_sizes(header: File, by_name: dict[str, File]) -> None:

@@ -58,7 +58,8 @@ async function takeExample(example, button) {
     chosen = { files: [new File([await response.blob()], example.file)], label: example.title };
   } catch {
     if (signal.aborted) return;
-    fail(new Refusal({ title: "The example could not be loaded", detail: "Try again, or choose a file." }));
+    fail(new Refusal({ title: "The example could not be loaded",
+      detail: "Try again, or choose a file." }));
     return;
   }
   classify(chosen, { fs: example.fs, units: example.units }, example);
@@ -108,7 +109,8 @@ async function classify({ files, label }, hints, example = null) {
 }
 
 function fail(error) {
-  const known = error instanceof Refusal ? error : { title: "The answer could not be shown", detail: String(error) };
+  const known = error instanceof Refusal ? error
+    : { title: "The answer could not be shown", detail: String(error) };
   $("intro").hidden = true;
   announce("");
   $("problem").replaceChildren(problem(known));
@@ -149,11 +151,14 @@ function showRecord(index) {
 
 function source(index) {
   const { answer: { results }, label, example } = sent;
-  const heading = el("div", {}, el("h3", {}, label), example ? el("p", { class: "hint" }, saidBy(example)) : null);
+  const heading = el("div", {}, el("h3", {}, label),
+    example ? el("p", { class: "hint" }, saidBy(example)) : null);
   if (results.length === 1) return el("div", { class: "source" }, heading);
-  const options = results.map((r, i) => el("option", { value: i, selected: i === index },
-    `${i + 1}: ${r.record_id ? `${r.record_id}, ` : ""}${r.atrial_substrate.status}`
-    + (r.atrial_substrate.probability == null ? "" : ` ${probability(r.atrial_substrate.probability)}`)));
+  const options = results.map(({ record_id, atrial_substrate: { status, probability: p } }, i) => {
+    const name = record_id ? `${record_id}, ` : "";
+    const said = p == null ? status : `${status} ${probability(p)}`;
+    return el("option", { value: i, selected: i === index }, `${i + 1}: ${name}${said}`);
+  });
   const picker = el("select", { id: "record", onchange: () => {
     showRecord(Number(picker.value));
     $("record").focus();
@@ -162,20 +167,24 @@ function source(index) {
     el("label", { for: "record" }, `Record (of ${results.length}) `, picker));
 }
 
-function saidBy({ record, statements: said }) {
-  const list = said.map((s) => `${s.description} (${s.code}${s.likelihood == null ? "" : `, ${s.likelihood}%`})`);
-  return `${record}, as PTB-XL labels it: ${list.join("; ")}.`;
+function saidBy({ record, statements: said, atrial_substrate: status }) {
+  const list = said.map(({ code, description, likelihood }) => (
+    `${description} (${code}${likelihood == null ? "" : `, ${likelihood}%`})`));
+  return `${record}, as PTB-XL labels it: ${list.join("; ")}. `
+    + `By these labels its atrial substrate is ${status}.`;
 }
 
 function printFigure(result) {
   const longer = result.duration_s > PRINT_S;
-  const step = (id, text) => (longer ? el("button", { type: "button", class: "button quiet", id }, text) : null);
+  const button = (text, attributes) => (
+    el("button", { type: "button", class: "button quiet", ...attributes }, text));
   return el("figure", { class: "print" },
     el("figcaption", {}, el("h3", { id: "print-heading" }, "Print"),
-      step("earlier", "Earlier"), step("later", "Later"),
-      el("button", { type: "button", class: "button quiet", id: "save-svg" }, "Save SVG"),
-      el("button", { type: "button", class: "button quiet", id: "save-png" }, "Save PNG"),
-      el("button", { type: "button", class: "button quiet", onclick: () => window.print() }, "Print page")),
+      longer ? button("Earlier", { id: "earlier" }) : null,
+      longer ? button("Later", { id: "later" }) : null,
+      button("Save SVG", { id: "save-svg" }),
+      button("Save PNG", { id: "save-png" }),
+      button("Print page", { onclick: () => window.print() })),
     el("div", { class: "paper", id: "paper", tabindex: "0", role: "region",
       "aria-label": "The ECG's print; scrolls sideways where it is narrow" },
     el("p", {}, "Drawing")));
@@ -197,7 +206,8 @@ async function showPrint(index, start_s) {
     const told = new DOMParser().parseFromString(svg, "image/svg+xml").querySelector("desc");
     URL.revokeObjectURL(imageUrl);
     imageUrl = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
-    $("paper").replaceChildren(el("img", { src: imageUrl, alt: told?.textContent ?? "The ECG's print" }));
+    const alt = told?.textContent ?? "The ECG's print";
+    $("paper").replaceChildren(el("img", { src: imageUrl, alt }));
     headPrint(result, start_s);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -215,7 +225,9 @@ function keepFocus(redraw) {
   const list = document.querySelector(".segment-list");
   if (list && open != null) list.open = open;
   if (list) list.querySelector(".tall").scrollTop = top;
-  if (start != null) document.querySelector(`[data-start="${start}"]`)?.focus({ preventScroll: true });
+  if (start != null) {
+    document.querySelector(`[data-start="${start}"]`)?.focus({ preventScroll: true });
+  }
 }
 
 function headPrint({ duration_s }, start_s) {

@@ -23,15 +23,19 @@ function bodyOf(files) {
 
 /** The answer of `path` to the files, or a Refusal; an abort stays the AbortError that it is. */
 export async function post(path, { files, query }, accept, signal) {
-  const url = `${path}?${new URLSearchParams(query)}`;
+  const parameters = new URLSearchParams(query).toString();
   let response;
   try {
-    response = await fetch(url, { method: "POST", body: bodyOf(files), signal, headers: { Accept: accept } });
+    response = await fetch(parameters ? `${path}?${parameters}` : path,
+      { method: "POST", body: bodyOf(files), signal, headers: { Accept: accept } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal({ title: "The service could not be reached", detail: "Check the connection and try again." });
+    throw new Refusal({ title: "The service could not be reached",
+      detail: "Check the connection and try again." });
   }
   if (response.ok) return response;
-  const fallback = { title: `The service answered ${response.status}`, detail: response.statusText };
-  throw new Refusal({ ...fallback, ...await response.json().catch(() => ({})), status: response.status });
+  const { status, statusText } = response;
+  const told = await response.json().catch(() => ({})); // a proxy's error is no problem document
+  const title = `The service answered ${status}`;
+  throw new Refusal({ title, detail: statusText, ...told, status });
 }

@@ -66,8 +66,8 @@ function substrate({ status, probability: p, threshold }) {
   } else {
     panel.append(bar(p, threshold));
   }
-  panel.append(el("p", { class: "hint" }, "Abnormal stands for any of AFIB, AFLT, LAO/LAE or RAO/RAE "
-    + "as PTB-XL labels them: an open proxy, not a map of low-voltage areas."));
+  panel.append(el("p", { class: "hint" }, "Abnormal stands for any of AFIB, AFLT, LAO/LAE or "
+    + "RAO/RAE as PTB-XL labels them: an open proxy, not a map of low-voltage areas."));
   return panel;
 }
 
@@ -125,23 +125,27 @@ export function statements({ statements: all, atrial_substrate: { status } }) {
 
 function statementTable(rows, caption) {
   return el("table", {},
-    el("caption", {}, caption),
+    el("caption", {}, caption, el("span", { class: "hint" }, " each against its own threshold")),
     el("thead", {}, el("tr", {}, ...["Statement", "Probability", "Threshold"]
       .map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, ...rows.map((s) => el("tr", {},
       el("th", { scope: "row" }, el("span", { class: "code" }, s.code), ` ${s.description}`),
       el("td", { class: "number" }, miniBar(s.probability), probability(s.probability)),
-      el("td", { class: s.present ? "present" : "" }, s.present ? "reached" : "below")))));
+      el("td", { class: s.present ? "present" : "" }, (s.present ? "reached" : "below")
+        + (s.threshold == null ? "" : `, ${probability(s.threshold)}`))))));
 }
 
-const miniBar = (p) => el("span", { class: "mini", "aria-hidden": "true" }, el("i", { "--p": p ?? 0 }));
+function miniBar(p) {
+  return el("span", { class: "mini", "aria-hidden": "true" }, el("i", { "--p": p ?? 0 }));
+}
 
 /** The segments as a strip over time and as a table; `show(start_s)` draws another stretch. */
 export function segments(result, shown_s, show) {
   const { segments: all, atrial_substrate: { threshold } } = result;
   const panel = el("section", { class: "panel", id: "segments" }, el("h3", {}, "Segments"));
   if (all.length === 1) {
-    panel.append(el("p", {}, `One segment, ${span(all[0].start_s, all[0].end_s, result.duration_s)}.`));
+    const { start_s, end_s } = all[0];
+    panel.append(el("p", {}, `One segment, ${span(start_s, end_s, result.duration_s)}.`));
     return panel;
   }
   const above = all.filter((s) => s.probability != null && s.probability >= threshold).length;
@@ -169,7 +173,9 @@ function strip(all, threshold, duration_s, shown_s, show) {
   const svg = shape("svg", { class: "timeline", viewBox: `0 0 ${width} ${height}`, role: "img",
     preserveAspectRatio: "none", "aria-label": "Probability of each segment over time; the table "
     + "below has the same figures" });
-  for (const [kind, d] of Object.entries(paths)) svg.append(shape("path", { class: `bars-${kind}`, d }));
+  for (const [kind, d] of Object.entries(paths)) {
+    svg.append(shape("path", { class: `bars-${kind}`, d }));
+  }
   const y = height * (1 - threshold);
   svg.append(shape("path", { class: "threshold-line", d: `M0 ${y}H${width}` }));
   const end_s = Math.min(shown_s + 10, duration_s);
@@ -238,7 +244,7 @@ export function modelCard(card) {
       el("dt", {}, "Limits"),
       el("dd", {}, el("ul", {}, ...(card.limitations ?? []).map((line) => el("li", {}, line)))),
       el("dt", {}, "Statements"), el("dd", {}, (card.statements ?? []).join(", "))),
-    el("div", { class: "tall", tabindex: "0", role: "region", "aria-label": "Measured on test data" },
+    el("div", { class: "tall", tabindex: "0", role: "region", "aria-label": "Measured" },
       el("table", {},
         el("caption", {}, "Measured (95% interval)"),
         el("thead", {}, el("tr", {}, ...["Metric", "Value", "Leads", "Data", "Records"]

@@ -1,0 +1,100 @@
+"""Shared by all rooms' tests: a few real records, and a real running service."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from ecg.formats import File, Hints, read
+from ecg.record import Record
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "tests" / "data"
+PTB_XL = ("00009_lr", "00038_lr", "00274_lr", "01275_lr")  # NORM, NORM, LAO/LAE, AFIB
+
+
+def wfdb_files(name: str, endings: tuple[str, ...] = (".hea", ".dat")) -> list[File]:
+    return [File((DATA / f"{name}{e}").read_bytes(), f"{name}{e}") for e in endings]
+
+
+@pytest.fixture(scope="session")
+def records() -> dict[str, Record]:
+    """Real PTB-XL records by name (tests/data/README.md)."""
+    return {name: read(wfdb_files(name), Hints())[0] for name in PTB_XL}
+
+
+@pytest.fixture(scope="session")
+def record(records: dict[str, Record]) -> Record:
+    """One of them: twelve leads, 10 s, 100 Hz."""
+    return next(iter(records.values()))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a real service with the shipped models, as `make serve` starts it."""
+    with running_service(tmp_path_factory.mktemp("service")) as service:
+        yield service.url
+
+
+class running_service:
+    """BentoML serving this checkout on a free port, in a process group of its own."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "service.log"
+        self.environment = {
+            **os.environ,
+            "BENTOML_DO_NOT_TRACK": "True",
+            "BENTOML_HOME": str(folder / "bentoml"),
+            "TMPDIR": str(folder),
+            **settings,
+        }
+
+    def __enter__(self) -> running_service:
+        command = [
+            *(sys.executable, "-m", "bentoml", "serve", "service.bento:EcgDirenet"),
+            *("--host", "127.0.0.1", "--port", str(self.port)),
+        ]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                time.sleep(0.2)
+        self.__exit__()
+        raise RuntimeError(f"the service did not start:\n{self.log.read_text()}")
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def worker_pids(self) -> list[int]:
+        """The processes that serve, children of the one that watches them."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
