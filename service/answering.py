@@ -113,6 +113,9 @@ async def _while_connected(
     finally:
         task.cancel()
         gone.cancel()
+        # An error's traceback holds this frame, and the task holds the error: left in a circle,
+        # the body would stay in memory until a collection, which is rare.
+        del task, gone
 
 
 async def _hung_up(request: Request) -> None:

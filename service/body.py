@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -44,6 +45,11 @@ async def _read(request: Request, max_body: int) -> bytes:
 
 
 async def _parts(headers: Headers, body: bytes) -> list[File]:
+    _, options = parse_options_header(headers["content-type"])
+    boundary = options.get(b"boundary", b"")
+    if not body.rstrip(b"\r\n").endswith(b"--" + boundary + b"--"):
+        raise UnreadableError("a multipart body that lacks its closing boundary: is it whole?")
+
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 

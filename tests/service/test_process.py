@@ -1,0 +1,101 @@
+"""The service as processes: no torch, right metrics over workers, memory that returns."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ecg.record import Record
+from tests.conftest import running_service
+from tests.service.bodies import as_npz
+from tests.service.test_errors import GARBAGE
+
+
+def metric(text: str, name: str, **labels: str) -> float:
+    """The sum of a metric's series with these labels."""
+    total = 0.0
+    for line in text.splitlines():
+        match = re.fullmatch(rf"{name}\{{(.*)\}} (\S+)", line)
+        if match and all(f'{k}="{v}"' in match[1] for k, v in labels.items()):
+            total += float(match[2])
+    return total
+
+
+def test_workers_share_the_metrics_and_none_has_torch(tmp_path: Path, record: Record) -> None:
+    assert importlib.util.find_spec("torch"), "the test means little where torch is not installed"
+    with running_service(tmp_path, ECG_WORKERS="2") as service:
+        for _ in range(24):  # a connection each, so that both workers are met
+            httpx.post(f"{service.url}/classify", content=as_npz(record)).raise_for_status()
+        httpx.post(f"{service.url}/classify", content=b"nonsense")
+        httpx.get(f"{service.url}/a/path/never/seen")
+        text = httpx.get(f"{service.url}/metrics").text
+        pids = service.worker_pids()
+        assert len(pids) >= 2
+        maps = [Path(f"/proc/{pid}/maps").read_text() for pid in pids]
+    assert any("onnxruntime" in m for m in maps)
+    assert not any("libtorch" in m for m in maps)
+    assert metric(text, "ecg_segments_total", endpoint="classify", outcome="answered") == 24
+    assert metric(text, "ecg_batch_segments_sum", model="prednet") == 24
+    assert metric(text, "ecg_queue_seconds_count", model="prednet") == 24
+    assert metric(text, "ecg_problems_total", kind="unknown-format") == 1
+    assert metric(text, "ecg_model_workers", model="prednet", device="cpu") == 2
+    assert metric(text, "ecg_queued_segments", model="prednet") == 0
+    assert "bentoml_service_request_total" in text
+    assert "never" not in text
+
+
+def test_memory_returns_after_garbage_and_large_bodies(tmp_path: Path, record: Record) -> None:
+    def resident_mib(pid: int) -> float:
+        status = Path(f"/proc/{pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) / 1024
+
+    async def many(url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            for _ in range(3):
+                bodies = [body for body, _ in GARBAGE.values()] + [b"\x01" * (40 * 2**20)]
+                await asyncio.gather(*(client.post("/classify", content=b) for b in bodies))
+
+    with running_service(tmp_path) as service:
+        worker = max(service.worker_pids(), key=resident_mib)
+        for _ in range(20):
+            httpx.post(f"{service.url}/classify", content=as_npz(record)).raise_for_status()
+        before = resident_mib(worker)
+        asyncio.run(many(service.url))
+        httpx.post(f"{service.url}/classify", content=as_npz(record)).raise_for_status()
+        assert resident_mib(worker) - before < 100
+        assert service.process.poll() is None
+
+
+def test_overload_is_429_with_retry_after_and_the_served_are_right(
+    tmp_path: Path, record: Record
+) -> None:
+    async def burst(url: str) -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+            post = (client.post("/classify", content=as_npz(record)) for _ in range(64))
+            return await asyncio.gather(*post)
+
+    with running_service(tmp_path, ECG_MAX_QUEUE="1", ECG_ENGINE_THREADS="1") as service:
+        answers = asyncio.run(burst(service.url))
+    served = [a for a in answers if a.status_code == 200]
+    refused = [a for a in answers if a.status_code == 429]
+    assert len(served) + len(refused) == 64
+    assert served
+    for answer in refused:
+        assert int(answer.headers["retry-after"]) >= 1
+    found = {a.json()["results"][0]["atrial_substrate"]["probability"] for a in served}
+    assert max(found) - min(found) < 1e-5
+
+
+@pytest.mark.parametrize("setting", ["ECG_MAX_BODY_MIB", "ECG_WORKERS"])
+def test_a_setting_that_makes_no_sense_stops_the_start(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(RuntimeError, match=setting.removeprefix("ECG_").lower()):
+        with running_service(tmp_path, **{setting: "0"}):
+            pass
