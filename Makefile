@@ -18,19 +18,21 @@ UV := uv==0.13.8
 SERVING := $(if $(GPU),gpu,cpu)
 VENV := $(if $(GPU),.venv-gpu,.venv)
 PIP := bin/python -m pip install --quiet --disable-pip-version-check
-# BentoML's own store of Bentos: in this checkout, so that `make clean` finds what `make bento` left.
-BENTOS := $(CURDIR)/.bentoml/store
+# Bentos are kept in this checkout, where `make clean` finds them. BentoML wants uv, and would
+# install any version of it into the environment that it runs in.
+BENTOML := BENTOML_HOME='$(CURDIR)/.bentoml/store' PATH="$(CURDIR)/.venv-uv/bin:$$PATH" \
+	$(VENV)/bin/bentoml
 
 export BENTOML_DO_NOT_TRACK ?= True
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint lock bento image clean chromium
+.PHONY: help serve test lint train-env lock bento image clean chromium
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 11
 	@echo
-	@echo "make serve HOST=0.0.0.0 PORT=8080   make serve GPU=1   make PYTHON=/usr/bin/python3.12 serve"
+	@echo "make serve HOST=0.0.0.0 PORT=8080   make serve GPU=1   make serve PYTHON=python3.12"
 
 # BentoML wipes its Prometheus folder when it starts, hence a home for each port: two services on
 # one machine must not wipe each other's.
@@ -46,30 +48,31 @@ lint: .venv-test/installed ## ruff everywhere, pyright on ecg and service
 	.venv-test/bin/ruff format --check
 	.venv-test/bin/pyright --pythonpath .venv-test/bin/python
 
+train-env: .venv-test/installed ## set up what training needs: torch and more, in .venv-test
+
 # Versions stay as they are where pyproject.toml allows it: delete a lock first to renew it.
-COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+COMPILE = .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --annotation-style line --no-emit-index-url \
 	--custom-compile-command "make lock"
-lock: .venv-lock/installed ## compile requirements/*.txt from pyproject.toml
+lock: .venv-uv/installed ## compile requirements/*.txt from pyproject.toml
 	$(COMPILE) pyproject.toml --extra cpu -o requirements/serve-cpu.txt
 	$(COMPILE) pyproject.toml --extra gpu -c requirements/serve-cpu.txt -o requirements/serve-gpu.txt
 	$(COMPILE) --group train -c requirements/serve-cpu.txt -o requirements/train.txt
 	$(COMPILE) --group test -c requirements/serve-cpu.txt -c requirements/train.txt \
 		-o requirements/test.txt
 
-bento: $(VENV)/installed ## build the Bento, for a GPU; BENTOFILE=bentofile.cpu.yaml for none
-	BENTOML_HOME='$(BENTOS)' $(VENV)/bin/bentoml build -f $(BENTOFILE)
-	@echo "To serve it: BENTOML_HOME='$(BENTOS)' $(VENV)/bin/bentoml serve TAG"
+bento: $(VENV)/installed .venv-uv/installed ## build the Bento, for a GPU; BENTOFILE=bentofile.cpu.yaml
+	@$(BENTOML) build -f $(BENTOFILE)
+	@echo "Bentos are in .bentoml/store. To serve one: BENTOML_HOME=.bentoml/store bentoml serve TAG"
 
-image: $(VENV)/installed ## build the Bento and containerise it, with Docker or Podman
+image: $(VENV)/installed .venv-uv/installed ## build the Bento and its image, with Docker or Podman
 	@engine=$$(for e in docker podman; do $$e info >/dev/null 2>&1 && echo $$e && break; done); \
 	test -n "$$engine" || { echo "make image needs Docker or Podman with a running engine:" \
 		"neither 'docker info' nor 'podman info' answers." >&2; exit 1; }; \
-	BENTOML_HOME='$(BENTOS)' BENTOML_CONTAINERIZE_BACKEND=$$engine \
-		$(VENV)/bin/bentoml build -f $(BENTOFILE) --containerize
+	export BENTOML_CONTAINERIZE_BACKEND=$$engine; $(BENTOML) build -f $(BENTOFILE) --containerize
 
 clean: ## remove environments, Bentos and caches; never runs/ or data/
-	rm -rf .venv .venv-gpu .venv-test .venv-lock .bentoml .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-gpu .venv-test .venv-uv .bentoml .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed .venv-gpu/installed: %/installed: requirements/serve-$(SERVING).txt
@@ -83,9 +86,9 @@ clean: ## remove environments, Bentos and caches; never runs/ or data/
 	.venv-test/$(PIP) --no-deps $(addprefix -r ,$^)
 	@touch $@
 
-.venv-lock/installed: Makefile
-	$(call new_environment,.venv-lock)
-	.venv-lock/$(PIP) $(UV)
+.venv-uv/installed: Makefile
+	$(call new_environment,.venv-uv)
+	.venv-uv/$(PIP) $(UV)
 	@touch $@
 
 # The page's tests drive a real browser; without one they are skipped, visibly, but never in CI.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -38,30 +38,24 @@ class TrainingData(_Strict):
     citation: str
 
 
-class ClassifierCard(_Strict):
-    """Everything that the service must know of a classifier, and a reader should.
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-    Outputs of the network, in order: the atrial substrate's logit, then one a statement. A
-    statement of `implying_statements` makes the substrate abnormal by definition.
-    """
+
+class _Card(_Strict):
+    """What every model's card says."""
 
     format: Literal[1] = 1
     name: str
     version: str
     created: str
-    task: Literal["classification"] = "classification"
     architecture: str
     n_parameters: int
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     fs: float
     n_samples: int
     leads: tuple[str, ...]
     units: Literal["mV"] = "mV"
     statements: tuple[str, ...]
-    implying_statements: tuple[str, ...]
     preparation: Preparation
-    calibration: Annotated[tuple[Calibration, ...], Field(min_length=1)]
-    record_rule: RecordRule
     chosen_on: str
     metrics: tuple[Metric, ...]
     training_data: tuple[TrainingData, ...]
@@ -70,6 +64,29 @@ class ClassifierCard(_Strict):
     not_for: str
     limitations: tuple[str, ...]
 
+    @model_validator(mode="after")
+    def _known_statements(self) -> Self:
+        unknown = [code for code in self.statements if code not in STATEMENTS]
+        if unknown:
+            raise ValueError(f"unknown statements {unknown}")
+        if (self.fs, self.n_samples) != (self.preparation.fs, self.preparation.n_samples):
+            raise ValueError("fs and n_samples must be the preparation's")
+        return self
+
+
+class ClassifierCard(_Card):
+    """Everything that the service must know of a classifier, and a reader should.
+
+    Outputs of the network, in order: the atrial substrate's logit, then one a statement. A
+    statement of `implying_statements` makes the substrate abnormal by definition.
+    """
+
+    task: Literal["classification"] = "classification"
+    sha256: Sha256
+    implying_statements: tuple[str, ...]
+    calibration: Annotated[tuple[Calibration, ...], Field(min_length=1)]
+    record_rule: RecordRule
+
     @property
     def implying(self) -> list[int]:
         """The outputs that imply an abnormal atrial substrate."""
@@ -77,9 +94,6 @@ class ClassifierCard(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassifierCard:
-        unknown = [code for code in self.statements if code not in STATEMENTS]
-        if unknown:
-            raise ValueError(f"unknown statements {unknown}")
         if not set(self.implying_statements) <= set(self.statements):
             raise ValueError("implying_statements must be among the statements")
         n_outputs = 1 + len(self.statements)
@@ -90,15 +104,38 @@ class ClassifierCard(_Strict):
                 raise ValueError(
                     f"calibration {c.lead_set!r}: a threshold contradicts the substrate's"
                 )
-        if (self.fs, self.n_samples) != (self.preparation.fs, self.preparation.n_samples):
-            raise ValueError("fs and n_samples must be the preparation's")
         return self
 
 
-def read_card(path: Path) -> ClassifierCard:
+class Diffusion(_Strict):
+    """Noise levels of the sampler, and its defaults (EDM's names)."""
+
+    sigma_data: float
+    sigma_min: float
+    sigma_max: float
+    rho: float
+    num_steps: int
+    guidance_scale: float
+
+
+class GeneratorCard(_Card):
+    """Everything that the service must know of a latent generator: `latents` is the shape of one
+    row, channels by time; the denoiser's labels are those of `ecg.labels`, over `statements`."""
+
+    task: Literal["generation"] = "generation"
+    sha256: Sha256
+    decoder_sha256: Sha256
+    latents: tuple[int, int]
+    diffusion: Diffusion
+
+
+Card = TypeVar("Card", bound=_Card)
+
+
+def read_card(path: Path, kind: type[Card]) -> Card:
     """The card at `path`, or StoreError that says what in it is wrong."""
     try:
-        return ClassifierCard.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise StoreError(f"no card at {path}") from None
     except ValidationError as error:

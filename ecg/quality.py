@@ -26,7 +26,8 @@ MIN_SWING_MV, MAX_SWING_MV = 0.05, 20.0  # 0.5th to 99.5th percentile, baseline 
 LIMB_POOR, LIMB_BROKEN = 0.1, 0.25  # rms that breaks the limb-lead laws, against the leads' rms
 QRS_BAND_HZ = (5.0, 20.0)
 MIN_KURTOSIS = 4.0  # in the QRS band: ECGs 4.4 and more, Gaussian noise 3, a sine 1.5
-MIN_QRS_SHARE = 0.02  # of the rms: below, what is in the band is a filter's edge, not a beat
+MIN_QRS_SHARE = 0.02  # of the rms
+EDGE_S = 1.0  # at both ends, where hum that stops short rings in the filters like beats
 
 DETAILS = {
     "missing_lead": "no sample at all",
@@ -153,10 +154,11 @@ def _limb_disagreement(sig: np.ndarray, leads: Sequence[str]) -> float:
 
 def _has_beats(sig: np.ndarray, fs: float) -> bool:
     """Whether some lead's QRS band is sparse: high kurtosis, and a real share of the signal."""
-    band = signal.sosfiltfilt(_qrs_filter(fs), sig, axis=-1)
+    inside = slice(round(EDGE_S * fs), sig.shape[-1] - round(EDGE_S * fs))
+    band = signal.sosfiltfilt(_qrs_filter(fs), sig, axis=-1)[:, inside]
     power = np.mean(band**2, axis=-1)
     kurtosis = np.mean(band**4, axis=-1) / np.maximum(power**2, 1e-24)
-    share = np.sqrt(power / np.maximum(np.var(sig, axis=-1), 1e-24))
+    share = np.sqrt(power / np.maximum(np.var(sig[:, inside], axis=-1), 1e-24))
     return bool(np.any((kurtosis > MIN_KURTOSIS) & (share > MIN_QRS_SHARE)))
 
 

@@ -87,7 +87,7 @@ def check_fs(fs: object) -> float:
         )
     try:
         rate = float(fs)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UnservableError("is not a number: give the sampling frequency in Hz", "fs") from None
     if isinstance(fs, bool) or not MIN_FS <= rate <= MAX_FS:
         raise UnservableError(f"must be between {MIN_FS:g} and {MAX_FS:g} Hz", "fs")

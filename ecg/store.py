@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 
-from ecg.card import ClassifierCard, read_card
+from ecg.card import ClassifierCard, GeneratorCard, read_card
 from ecg.errors import StoreError
 from ecg.prepare import condition, sample_mask
 
 Device = Literal["auto", "cpu", "cuda"]
 WEIGHTS, CARD = "model.onnx", "card.json"
+DENOISER, DECODER = "denoiser.onnx", "decoder.onnx"
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,38 @@ def load_classifier(folder: Path, device: Device = "auto", threads: int = 1) -> 
         device: `cuda` refuses to start without it, `auto` takes it where it works.
         threads: of one run; parallel runs of one thread each serve more than one run of many.
     """
-    card = read_card(folder / CARD)
+    card = read_card(folder / CARD, ClassifierCard)
     weights = _verified(folder / WEIGHTS, card.sha256)
     session, used = open_session(weights, device, threads)
     return Classifier(card, used, session)
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A loaded latent generator: networks only, the sampler is `ecg.sampling`. Both may be called
+    from several threads at once."""
+
+    card: GeneratorCard
+    device: Literal["cpu", "cuda"]
+    denoiser: Any
+    decoder: Any
+
+    def denoise(self, x: np.ndarray, sigma: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """D(x; sigma, labels), like x [row, *latents]; sigma [row]; labels [row, features]."""
+        inputs = {"x": x, "sigma": sigma, "labels": labels}
+        return self.denoiser.run(["denoised"], inputs)[0]
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """float32 mV [row, 8, n_samples] at the card's fs."""
+        return self.decoder.run(["sig"], {"latents": latents})[0]
+
+
+def load_generator(folder: Path, device: Device = "auto", threads: int = 1) -> Generator:
+    """The model in `folder`, or StoreError; arguments as for `load_classifier`."""
+    card = read_card(folder / CARD, GeneratorCard)
+    denoiser, used = open_session(_verified(folder / DENOISER, card.sha256), device, threads)
+    decoder, _ = open_session(_verified(folder / DECODER, card.decoder_sha256), device, threads)
+    return Generator(card, used, denoiser, decoder)
 
 
 def open_session(
@@ -66,7 +95,10 @@ def open_session(
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA and cuDNN as installed from packages
         wanted.insert(0, "CUDAExecutionProvider")
-    session = ort.InferenceSession(weights, options, providers=wanted)
+    try:
+        session = ort.InferenceSession(weights, options, providers=wanted)
+    except Exception as error:  # the library leaks many kinds
+        raise StoreError(f"ONNX Runtime cannot run these weights: {error}") from error
     used = "cuda" if session.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
     if device == "cuda" and used != "cuda":
         raise StoreError(

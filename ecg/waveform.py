@@ -66,8 +66,9 @@ def wavelet_denoise(sig: np.ndarray, wavelet: str, level: int, strength: float) 
     """Detail coefficients shrunk towards zero by `strength` x the universal threshold.
 
     The threshold is sigma * sqrt(2 ln n), sigma = median(|finest details|) / 0.6745, per signal
-    (Donoho and Johnstone 1994, doi 10.1093/biomet/81.3.425).
+    (Donoho and Johnstone 1994, doi 10.1093/biomet/81.3.425). A short signal has fewer levels.
     """
+    level = min(level, pywt.dwt_max_level(sig.shape[-1], wavelet))
     coeffs = pywt.wavedec(sig, wavelet, mode="symmetric", level=level, axis=-1)
     sigma = np.median(np.abs(coeffs[-1]), axis=-1, keepdims=True) / 0.6745
     threshold = strength * sigma * np.sqrt(2 * np.log(sig.shape[-1]))

@@ -86,6 +86,7 @@ async def post_classify(
     card = engine.classifier.card
 
     async def work(records: list[Record], deadline: float) -> dict[str, Any]:
+        accepted(request, ("application/json",))
         prepared = await engine.in_thread(classify.prepare, records, card)
         results = await classify.answer(prepared, card, engine.batcher, deadline)
         return {

@@ -25,7 +25,9 @@ class BatchConfig:
     """`source_share`: of a batch, by source (evenly by segment where it is empty).
     `lead_set_share`: how often only the leads of a set are left; the rest keeps all, or with
     `random_leads` a random subset. `shorter`: how often a segment is cut to 5-10 s. `gain`: spread
-    of a random amplification. `noise_mv`: the largest white noise added.
+    of a random amplification. `noise_mv`: the largest white noise added. `mixed`: how often a
+    segment is blended with another of its source, by a share drawn from Beta(0.4, 0.4)
+    (Zhang et al. 2018, doi 10.48550/arXiv.1710.09412).
     """
 
     source_share: dict[str, float] = field(default_factory=dict)
@@ -36,6 +38,7 @@ class BatchConfig:
     shorter: float = 0.15
     gain: float = 0.1
     noise_mv: float = 0.03
+    mixed: float = 0.5
 
 
 def lead_set_mask(name: str) -> np.ndarray:
@@ -69,13 +72,31 @@ class TrainingBatches:
         source = rng.choice(len(self.parts), size, p=self.share)
         sig, mask, n_valid, label = [], [], [], []
         for i, part in enumerate(self.parts):
-            rows = rng.integers(len(part.sig), size=int((source == i).sum()))
-            sig.append(part.sig[rows])
-            mask.append(part.lead_mask[rows])
-            n_valid.append(part.n_valid[rows])
-            label.append(part.label[part.record[rows]][:, self.outputs])
+            drawn = self._draw(rng, part, int((source == i).sum()))
+            for store, array in zip((sig, mask, n_valid, label), drawn, strict=True):
+                store.append(array)
         batch = [np.concatenate(a) for a in (sig, mask, n_valid, label)]
         return self._disturb(rng, *batch)
+
+    def _draw(self, rng: np.random.Generator, part: Shard, n: int) -> tuple[np.ndarray, ...]:
+        """n segments, some blended: leads and labels are those that both have."""
+        rows, others = rng.integers(len(part.sig), size=(2, n))
+        share = np.where(rng.random(n) < self.config.mixed, rng.beta(0.4, 0.4, n), 1.0)
+        share[~(part.lead_mask[rows] & part.lead_mask[others]).any(axis=1)] = 1.0
+        blended = share < 1
+        share = share.astype(np.float32)[:, None]
+        sig = part.sig[rows].astype(np.float32)
+        mask, n_valid = part.lead_mask[rows].astype(np.float32), part.n_valid[rows]
+        label = part.label[part.record[rows]][:, self.outputs].astype(np.float32)
+        other = part.label[part.record[others]][:, self.outputs]
+        sig[blended] *= share[blended, :, None]
+        sig[blended] += (1 - share[blended, :, None]) * part.sig[others[blended]]
+        mask[blended] *= part.lead_mask[others[blended]]
+        n_valid = np.where(blended, np.minimum(n_valid, part.n_valid[others]), n_valid)
+        both = share * label + (1 - share) * other
+        unknown = (label < 0) | (other < 0)
+        label = np.where(blended[:, None], np.where(unknown, -1, both), label)
+        return sig, mask, n_valid, label
 
     def _disturb(
         self,
@@ -86,7 +107,7 @@ class TrainingBatches:
         label: np.ndarray,
     ) -> dict[str, torch.Tensor]:
         c, n = self.config, len(sig)
-        sig, mask = sig.astype(np.float32), self._drop_leads(rng, mask.astype(np.float32))
+        mask = self._drop_leads(rng, mask)
         width = sig.shape[2]
         for i in np.flatnonzero(rng.random(n) < c.shorter):
             keep = int(rng.integers(width // 2, width + 1))

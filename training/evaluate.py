@@ -14,6 +14,7 @@ from torch import nn
 from ecg.decision import Calibration, RecordRule, calibrate, decide
 from ecg.statements import ATRIAL_STATEMENTS
 from training import calibrate as calibration
+from training.batches import lead_set_mask
 from training.metrics import auroc, bootstrap, common_columns, ece, macro_auroc
 from training.prednet import PredNet, PredNetConfig
 from training.shards import Shard, load_all
@@ -93,12 +94,9 @@ def outputs_of(model: nn.Module, part: Shard, statements: tuple[str, ...]) -> li
     if not len(part.label):
         return []
     label = part.label[:, columns(statements)]
-    sets = [s for s in LEAD_SETS if s == "lead I"] if _single(part) else LEAD_SETS
-    return [Outputs(part, s, *logits_of(model, part, s), label) for s in sets]
-
-
-def _single(part: Shard) -> bool:
-    return not part.lead_mask[:, 1:].any()
+    has = part.lead_mask.any(axis=0)
+    sets = [s for s in LEAD_SETS if has[lead_set_mask(s) > 0].all()]
+    return [Outputs(part, s, *logits_of(model, part, s), label) for s in sets or LEAD_SETS[:1]]
 
 
 def implying_statements(statements: tuple[str, ...], sources: list[str]) -> list[str]:

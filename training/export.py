@@ -34,17 +34,17 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("models_store"))
     args = parser.parse_args()
     model = load_model(args.run)
-    folder = args.store / args.name
-    folder.mkdir(parents=True, exist_ok=True)
     preparation = json.loads((args.run / "run.json").read_text())["preparation"]
-    weights = export_onnx(model, preparation["n_samples"], folder / WEIGHTS)
+    weights = export_onnx(model, preparation["n_samples"], args.run / WEIGHTS)
     difference = parity(model, weights, preparation["n_samples"])
     if difference > MAX_DIFFERENCE:
-        (folder / WEIGHTS).unlink()
         raise SystemExit(
             f"refused: ONNX Runtime and torch differ by {difference:.2g}, over {MAX_DIFFERENCE:g}"
         )
     card = describe(args.run, args.name, args.version, model, weights)
+    folder = args.store / args.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(weights)
     (folder / CARD).write_text(card.model_dump_json(indent=1) + "\n")
     write_table(args.store)
     print(f"{folder}: {len(weights) / 2**20:.2f} MiB, parity {difference:.1e}")
@@ -98,7 +98,6 @@ def describe(
     known = json.loads((run / "run.json").read_text())
     evaluation = json.loads((run / "evaluation.json").read_text())
     preparation = preparation_from(known["preparation"])
-    sources = {m.NAME: m for m in (ptbxl, cinc2017, own)}
     return ClassifierCard(
         name=name,
         version=version,
@@ -122,15 +121,7 @@ def describe(
             Metric(**{**m, "value": round(m["value"], 4), "interval": _rounded(m["interval"])})
             for m in evaluation["metrics"]
         ),
-        training_data=tuple(
-            TrainingData(
-                name=source,
-                records=n,
-                licence=sources[source].LICENCE,
-                citation=sources[source].CITATION,
-            )
-            for source, n in known["sources"].items()
-        ),
+        training_data=training_data(known["sources"]),
         licence="Apache-2.0",
         intended_use="Research on atrial substrate and on serving ECG models.",
         not_for="Diagnosis, triage or treatment of patients. It is not a medical device.",
@@ -145,6 +136,20 @@ def describe(
     )
 
 
+def training_data(sources: dict[str, int]) -> tuple[TrainingData, ...]:
+    """What the card says of each source, with its number of training records."""
+    modules = {m.NAME: m for m in (ptbxl, cinc2017, own)}
+    return tuple(
+        TrainingData(
+            name=name,
+            records=n,
+            licence=modules[name].LICENCE,
+            citation=modules[name].CITATION,
+        )
+        for name, n in sources.items()
+    )
+
+
 def _rounded(interval: list[float] | None) -> tuple[float, float] | None:
     return (round(interval[0], 4), round(interval[1], 4)) if interval else None
 
@@ -154,7 +159,7 @@ def write_table(store: Path) -> None:
     rows = []
     for path in sorted(store.glob(f"*/{CARD}")):
         card = json.loads(path.read_text())
-        size = (path.parent / WEIGHTS).stat().st_size / 2**20
+        size = sum(f.stat().st_size for f in path.parent.glob("*.onnx")) / 2**20
         data = "; ".join(f"{d['name']} ({d['licence']})" for d in card["training_data"])
         rows.append(
             f"| [{card['name']}]({path.parent.name}/{CARD}) | {card['version']} | {card['task']} | "

@@ -89,7 +89,7 @@ def classification_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor
     label = batch["label"]
     known = (label >= 0).float()
     bce = nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="none")
-    return (bce * known).sum() / known.sum()
+    return (bce * known).sum() / known.sum().clamp(min=1)
 
 
 def logits_of(

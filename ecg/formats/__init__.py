@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from types import ModuleType
 
-from ecg.errors import EcgError, TooLargeError, UnknownFormatError, UnreadableError, UnservableError
+from ecg.errors import EcgError, UnknownFormatError, UnreadableError
 from ecg.formats import csv, json, npz, wfdb
-from ecg.formats.source import File, Hints, unpack
+from ecg.formats.source import MAX_RECORDS, File, Hints, check_count, unpack
 from ecg.record import Record
 
 READABLE = "JSON, NPZ, CSV, or a WFDB record (.hea and .dat, or a zip of them)"
-MAX_RECORDS = 64
 
 __all__ = ["MAX_RECORDS", "READABLE", "File", "Hints", "read"]
 
@@ -23,50 +24,58 @@ def read(files: Sequence[File], hints: Hints) -> list[Record]:
     if not files:
         raise UnreadableError("there is no file in the request")
     files = _unzipped(files, hints)
-    headers = [f for f in files if wfdb.is_header(f)]
-    parts = wfdb.signal_names(headers)
+    readers = [_reader(file) for file in files]
+    headers = [f for f, reader in zip(files, readers, strict=True) if reader is wfdb]
+    parts = {name for header in headers for name in wfdb.signal_names(header)}
     records: list[Record] = []
-    for i, file in enumerate(files):
-        if file.name in parts:
+    left = hints  # what was unpacked for one file is not there for the next
+    for i, (file, reader) in enumerate(zip(files, readers, strict=True)):
+        if file.name in parts and reader is not wfdb:
             continue
         where = f"files[{i}]" if len(files) > 1 else ""
         try:
-            if file in headers:
+            if reader is wfdb:
                 records.append(wfdb.read(file, files, hints))
+            elif reader is not None:
+                records.extend(reader.read(file, left))
             else:
-                records.extend(_read_one(file, hints))
+                raise _unknown(file)
         except EcgError as error:
             raise (error.within(where) if where else error) from None
+        check_count(len(records))
+        held = sum(r.sig.nbytes for r in records)
+        left = replace(hints, max_unpacked=hints.max_unpacked - held)
     if not records:
         raise UnreadableError("there is no record in the request")
-    if len(records) > MAX_RECORDS:
-        raise UnservableError(
-            f"holds {len(records)} records; at most {MAX_RECORDS} are answered at once", "records"
-        )
     return records
 
 
 def _unzipped(files: Sequence[File], hints: Hints) -> list[File]:
-    """Zips replaced by what is in them, but for NPZ, which is a zip of arrays."""
+    """Zips replaced by what is in them, each in a folder of its own, but for NPZ, which is a zip
+    of arrays."""
     out: list[File] = []
     allowance = hints.max_unpacked
-    for file in files:
+    for i, file in enumerate(files):
         if file.content.startswith(b"PK\x03\x04") and not npz.matches(file):
             members = unpack(file, allowance)
             allowance -= sum(len(m.content) for m in members)
-            if allowance < 0:
-                raise TooLargeError(f"unpacks to more than {hints.max_unpacked} bytes")
-            out.extend(members)
+            out.extend(replace(m, name=f"{i}/{m.name}") for m in members)
         else:
             out.append(file)
     return out
 
 
-def _read_one(file: File, hints: Hints) -> list[Record]:
-    for reader in (npz, json, csv):
-        if reader.matches(file):
-            return reader.read(file, hints)
+def _reader(file: File) -> ModuleType | None:
+    """The one that recognises the content, or else the one of the name or the declared type."""
+    for says in ("matches", "claims"):
+        for reader in (npz, json, wfdb, csv):
+            if getattr(reader, says)(file):
+                return reader
+    return None
+
+
+def _unknown(file: File) -> UnknownFormatError:
     if file.content.startswith(b"\x80") or not file.content:
         kind = "an empty body" if not file.content else "a pickle, which is never read"
-        raise UnknownFormatError(f"this is {kind}; send {READABLE}")
-    raise UnknownFormatError(f"not recognised by its content; send {READABLE}")
+        return UnknownFormatError(f"this is {kind}; send {READABLE}")
+    return UnknownFormatError(f"not recognised by its content; send {READABLE}")

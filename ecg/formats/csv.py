@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,11 +17,14 @@ _DELIMITERS = (",", ";", "\t")
 
 
 def matches(file: File) -> bool:
-    """Text whose first line names at least one lead, or that says it is CSV."""
-    claimed = "csv" in file.media_type or file.name.lower().endswith(".csv")
+    """Text whose first line names at least one lead."""
     if b"\x00" in file.content[:4096]:
         return False
-    return claimed or any(canonical(name) for name in _header(file.content)[0])
+    return any(canonical(name) for name in _header(file.content)[0])
+
+
+def claims(file: File) -> bool:
+    return file.name.lower().endswith(".csv") or "csv" in file.media_type
 
 
 def read(file: File, hints: Hints) -> list[Record]:
@@ -28,6 +32,8 @@ def read(file: File, hints: Hints) -> list[Record]:
     leads = check_leads(names, len(names))
     check_fs(hints.fs)
     body = file.content[start:]
+    if not body.strip():
+        raise UnservableError("holds no sample below the header")
     try:
         rows = np.loadtxt(io.BytesIO(body), delimiter=delimiter, ndmin=2, comments=None)
     except ValueError:
@@ -55,7 +61,8 @@ def _rows_with_gaps(body: bytes, delimiter: str, n_columns: int) -> np.ndarray:
     except UnicodeDecodeError:
         raise UnreadableError("is not UTF-8 text") from None
     rows = []
-    for i, cells in enumerate(csv.reader(io.StringIO(text), delimiter=delimiter), start=2):
+    lines = csv.reader(text.splitlines(), delimiter=delimiter)
+    for i, cells in enumerate(_parsed(lines), start=2):
         if not cells:
             continue
         if len(cells) != n_columns:
@@ -64,6 +71,11 @@ def _rows_with_gaps(body: bytes, delimiter: str, n_columns: int) -> np.ndarray:
             rows.append([float(cell) if cell.strip() else np.nan for cell in cells])
         except ValueError:
             raise UnservableError("holds something that is not a number", f"line {i}") from None
-    if not rows:
-        raise UnservableError("holds no sample below the header")
     return np.array(rows)
+
+
+def _parsed(lines: Iterator[list[str]]) -> Iterator[list[str]]:
+    try:
+        yield from lines
+    except csv.Error:
+        raise UnreadableError("holds a cell that no number fills") from None

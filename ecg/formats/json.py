@@ -8,16 +8,19 @@ import numpy as np
 import orjson
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
-from ecg.formats.source import File, Hints
+from ecg.formats.source import File, Hints, check_count
 from ecg.record import Meta, Record, make_record
 
 MAX_RECORD_ID = 256
 
 
 def matches(file: File) -> bool:
-    """A body that starts like JSON, or says that it is."""
     start = file.content[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    return start in (b"{", b"[") or "json" in file.media_type
+    return start in (b"{", b"[")
+
+
+def claims(file: File) -> bool:
+    return file.name.lower().endswith(".json") or "json" in file.media_type
 
 
 def read(file: File, hints: Hints) -> list[Record]:
@@ -35,6 +38,7 @@ def read(file: File, hints: Hints) -> list[Record]:
     items = body["records"]
     if not isinstance(items, list) or not items:
         raise UnservableError("must be a list of at least one record", "records")
+    check_count(len(items))
     records = []
     for i, item in enumerate(items):
         try:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import io
 import math
-import zipfile
 
 import numpy as np
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
-from ecg.formats.source import File, Hints, unpack
+from ecg.formats.source import File, Hints, check_count, open_zip, unpack
 from ecg.record import Record, make_record
 
 WANTED = ("sig", "data", "fs", "leads", "units")
@@ -28,10 +27,16 @@ def matches(file: File) -> bool:
     if not file.content.startswith(b"PK"):
         return False
     try:
-        with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
+        with open_zip(file.content) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return file.name.endswith(".npz") or "npz" in file.media_type
+    except UnreadableError:
+        return False
+
+
+def claims(file: File) -> bool:
+    return file.content.startswith(b"PK") and (
+        file.name.lower().endswith(".npz") or "npz" in file.media_type
+    )
 
 
 def read(file: File, hints: Hints) -> list[Record]:
@@ -57,6 +62,7 @@ def read(file: File, hints: Hints) -> list[Record]:
         return [make_record(sig, fs, leads, units)]
     if sig.ndim != 3 or len(sig) == 0:
         raise UnservableError("must be [lead, time] or [n, lead, time], n at least 1", "sig")
+    check_count(len(sig))
     records = []
     for i, one in enumerate(sig):
         try:
@@ -68,14 +74,19 @@ def read(file: File, hints: Hints) -> list[Record]:
 
 def _array(content: bytes, name: str) -> np.ndarray:
     """One .npy, its header checked against its bytes."""
+    unreadable = UnreadableError("is not a NumPy array of format 1.0 or 2.0", name)
     stream = io.BytesIO(content)
     try:
         read_header = _VERSIONS[np.lib.format.read_magic(stream)]
         shape, fortran, dtype = read_header(stream)
-    except (KeyError, ValueError, TypeError, SyntaxError, EOFError, MemoryError, RecursionError):
-        raise UnreadableError("is not a NumPy array of format 1.0 or 2.0", name) from None
+    except Exception:  # the library leaks many kinds
+        raise unreadable from None
     if dtype.hasobject:
         raise UnreadableError("is a pickled object array; pickles are never read", name)
+    if dtype.kind not in "fiuU":
+        raise UnservableError("holds neither real numbers nor unicode strings", name)
+    if dtype.itemsize == 0 or any(n < 0 for n in shape):
+        raise unreadable
     n_bytes = math.prod(shape) * dtype.itemsize
     held = len(content) - stream.tell()
     if n_bytes != held:
@@ -88,9 +99,9 @@ def _scalar(arrays: dict[str, bytes], name: str, hint: str | None) -> object:
     if name not in arrays:
         return hint
     value = _array(arrays[name], name)
-    if value.size != 1 or value.dtype.kind not in "fiuU":
+    if value.size != 1:
         raise UnservableError("must be a single value", name)
-    return value.reshape(()).item()
+    return _listed(value.ravel(), name)[0]
 
 
 def _names(arrays: dict[str, bytes], hint: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -99,4 +110,11 @@ def _names(arrays: dict[str, bytes], hint: tuple[str, ...] | None) -> tuple[str,
     value = _array(arrays["leads"], "leads")
     if value.ndim != 1 or value.dtype.kind != "U":
         raise UnservableError("must be a 1-d array of unicode strings", "leads")
-    return tuple(str(name) for name in value)
+    return tuple(_listed(value, "leads"))
+
+
+def _listed(value: np.ndarray, name: str) -> list:
+    try:
+        return value.tolist()
+    except Exception:  # what NumPy stores as unicode need not be
+        raise UnreadableError("holds text that is not unicode", name) from None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from dataclasses import dataclass
 
-from ecg.errors import TooLargeError, UnreadableError
+from ecg.errors import TooLargeError, UnreadableError, UnservableError
 
+MAX_RECORDS = 64
 MAX_MEMBERS = 4096
+CHUNK = 1024 * 1024
+_DAMAGED = "a zip that is truncated, damaged or encrypted"
 
 
 @dataclass(frozen=True)
@@ -31,39 +33,52 @@ class Hints:
     max_unpacked: int = 512 * 1024 * 1024
 
 
+def check_count(n: int) -> None:
+    """Errors: UnservableError where there are more records than a request may hold."""
+    if n > MAX_RECORDS:
+        raise UnservableError(
+            f"holds {n} records; at most {MAX_RECORDS} are answered at once", "records"
+        )
+
+
+def open_zip(content: bytes) -> zipfile.ZipFile:
+    """A zip's table of contents; an entry of it takes far more memory than its bytes."""
+    if content.count(b"PK\x01\x02") > MAX_MEMBERS:
+        raise TooLargeError(f"a zip of too many files; at most {MAX_MEMBERS} are read")
+    try:
+        return zipfile.ZipFile(io.BytesIO(content))
+    except Exception:  # the library leaks many kinds; all mean that the bytes are not a zip
+        raise UnreadableError(_DAMAGED) from None
+
+
 def unpack(file: File, max_bytes: int, keep: set[str] | None = None) -> list[File]:
     """The members of a zip (of the names in `keep`, or all), or TooLargeError before more than
     `max_bytes` were unpacked.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
-            infos = [
-                info
-                for info in archive.infolist()
-                if not info.is_dir() and (keep is None or info.filename in keep)
-            ]
-            if len(infos) > MAX_MEMBERS:
-                raise TooLargeError(f"a zip of {len(infos)} files; at most {MAX_MEMBERS} are read")
-            members = []
-            for info in infos:
-                members.append(
-                    File(_inflate(archive, info, max_bytes), info.filename.split("/")[-1])
-                )
-                max_bytes -= len(members[-1].content)
-            return members
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError):
-        raise UnreadableError("a zip that is truncated, damaged or encrypted") from None
+    members = []
+    with open_zip(file.content) as archive:
+        for info in archive.infolist():
+            if info.is_dir() or (keep is not None and info.filename not in keep):
+                continue
+            content = _inflate(archive, info, max_bytes)
+            max_bytes -= len(content)
+            members.append(File(content, info.filename.replace("\\", "/")))
+    return members
 
 
 def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
-    """One member. The declared size is checked first, the true one while inflating."""
-    too_large = TooLargeError(
-        "unpacks to more than this service accepts; send fewer or shorter records"
-    )
+    """One member. No more than its declared size is ever inflated, so that is what is checked."""
     if info.file_size > max_bytes:
-        raise too_large
-    with archive.open(info) as member:
-        content = member.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise too_large
-    return content
+        raise TooLargeError(
+            "unpacks to more than this service accepts; send fewer or shorter records"
+        )
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UnreadableError("a zip packed otherwise than by deflate, which alone is read")
+    content = io.BytesIO()
+    try:
+        with archive.open(info) as member:
+            while chunk := member.read(CHUNK):
+                content.write(chunk)
+    except Exception:  # as above
+        raise UnreadableError(_DAMAGED) from None
+    return content.getvalue()

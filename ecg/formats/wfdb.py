@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import posixpath
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import fsspec
 import numpy as np
 import wfdb
 from wfdb.io import _coreio
+from wfdb.io.header import rx_record, rx_signal
 
 from ecg.errors import UnreadableError, UnservableError
 from ecg.formats.source import File, Hints
@@ -24,50 +25,63 @@ from ecg.record import MILLIVOLTS, Meta, Record, make_record
 if "memory://" not in _coreio.CLOUD_PROTOCOLS:
     _coreio.CLOUD_PROTOCOLS.append("memory://")
 
-_BITS = {
-    "8": 8,
-    "16": 16,
-    "24": 24,
-    "32": 32,
-    "61": 16,
-    "80": 8,
-    "160": 16,
-    "212": 12,
-    "310": 10.67,
-    "311": 10.67,
+MAX_SIGNALS = 256
+_BYTES = {  # a sample
+    "8": 1,
+    "16": 2,
+    "24": 3,
+    "32": 4,
+    "61": 2,
+    "80": 1,
+    "160": 2,
+    "212": 3 / 2,
+    "310": 4 / 3,
+    "311": 4 / 3,
 }
 _VOLTS = {"v": 1e3, "nv": 1e-6, **MILLIVOLTS}
 
 
-def is_header(file: File) -> bool:
-    """A text whose record line has a name and counts, or a file named .hea."""
-    if file.name.endswith(".hea"):
-        return True
+def matches(file: File) -> bool:
+    """A header: a text whose record line has a name and counts."""
     line = _lines(file)[:1]
     words = line[0].split() if line else []
-    return len(words) >= 3 and words[1].isdigit() and words[2].split("/")[0].isdigit()
+    if len(words) < 3 or not words[1].isdigit():
+        return False
+    return words[2].split("/")[0].replace(".", "", 1).isdigit()
 
 
-def signal_names(headers: Iterable[File]) -> set[str]:
-    """The signal files that the headers speak of."""
-    return {line.split()[0] for h in headers for line in _signal_lines(h) if line.split()}
+def claims(file: File) -> bool:
+    return file.name.lower().endswith(".hea")
+
+
+def signal_names(header: File) -> set[str]:
+    """The signal files that the header speaks of, each beside it in its folder."""
+    folder = posixpath.dirname(header.name)
+    return {posixpath.join(folder, line.split()[0]) for line in _lines(header)[1:]}
 
 
 def read(header: File, files: Sequence[File], hints: Hints) -> Record:
     """The record of `header`, its signal files taken from `files` by name."""
-    by_name = {f.name: f for f in files}
-    wanted = signal_names([header])
-    for name in sorted(wanted):
-        if name not in by_name:
+    contents: dict[str, bytes] = {}
+    for name in sorted(signal_names(header)):
+        sent = [f.content for f in files if f.name == name]
+        if not sent:
             raise UnreadableError("the header names a signal file that was not sent with it")
-    _check_sizes(header, by_name)
-    folder = f"memory://{uuid.uuid4().hex}"
+        if len(sent) > 1:
+            raise UnreadableError(
+                "the header names a signal file of which several were sent; put each record into "
+                "a zip or a folder of a zip of its own"
+            )
+        contents[posixpath.basename(name)] = sent[0]
+    _check_sizes(header, contents)
+    folder, name = f"memory://{uuid.uuid4().hex}", uuid.uuid4().hex
     memory = fsspec.filesystem("memory")
     try:
-        memory.pipe(f"{folder}/record.hea", header.content)
-        for name in wanted:
-            memory.pipe(posixpath.join(folder, posixpath.basename(name)), by_name[name].content)
-        record = wfdb.rdrecord(f"{folder}/record")
+        # Only what was checked is read, and no comments, in which patients are described.
+        memory.pipe(f"{folder}/{name}.hea", "\n".join(_lines(header)).encode())
+        for signal_name, content in contents.items():
+            memory.pipe(f"{folder}/{signal_name}", content)
+        record = wfdb.rdrecord(f"{folder}/{name}")
         assert isinstance(record, wfdb.Record)
     except Exception:  # the library leaks many kinds; all mean that the bytes are not a record
         raise UnreadableError("a WFDB header that its signal files contradict") from None
@@ -99,41 +113,49 @@ def _to_record(record: wfdb.Record, hints: Hints) -> Record:
     return make_record(sig, record.fs, [leads[i] for i in rows], "mV", Meta(None, ignored))
 
 
-def _check_sizes(header: File, by_name: dict[str, File]) -> None:
-    """Refuse a header that promises more samples than its files hold, before any is allocated."""
+def _check_sizes(header: File, contents: Mapping[str, bytes]) -> None:
+    """Refuse a header that promises more than its files hold, before any of it is allocated.
+
+    The fields are taken by the library's own patterns: what is checked is what it will read.
+    """
     lines = _lines(header)
-    words = lines[0].split() if lines else []
-    try:
-        n_signals = int(words[1])
-        n_samples = int(words[3]) if len(words) > 3 else 0
-    except (IndexError, ValueError):
-        raise UnreadableError("a WFDB header without a proper record line") from None
-    signal_lines = _signal_lines(header)
-    if "/" in words[0]:
+    record = rx_record.match(lines[0]) if lines else None
+    if record is None:
+        raise UnreadableError("a WFDB header without a proper record line")
+    if record["n_seg"]:
         raise UnservableError("a multi-segment WFDB record; send each segment by itself")
-    if n_signals != len(signal_lines) or n_signals == 0:
-        raise UnreadableError(
-            f"a WFDB header that announces {n_signals} signals and describes {len(signal_lines)}"
-        )
-    needed: dict[str, float] = {}
-    for line in signal_lines:
-        cells = line.split()
-        code = cells[1].split("x")[0].split(":")[0].split("+")[0] if len(cells) > 1 else ""
-        if code not in _BITS:
-            raise UnservableError(f"a WFDB storage format that is not read: {', '.join(_BITS)} are")
-        needed[cells[0]] = needed.get(cells[0], 0) + n_samples * _BITS[code] / 8
-    for name, n_bytes in needed.items():
-        if math.floor(n_bytes) > len(by_name[name].content):
+    signals = [match for line in lines[1:] if (match := rx_signal.match(line))]
+    if not record["n_sig"] == str(len(signals)) == str(len(lines) - 1) or not signals:
+        raise UnreadableError("a WFDB header that does not describe the signals it announces")
+    if len(signals) > MAX_SIGNALS:
+        raise UnservableError(f"a WFDB record of more than {MAX_SIGNALS} signals")
+    if any(signal["fmt"] not in _BYTES for signal in signals):
+        raise UnservableError(f"a WFDB storage format that is not read: {', '.join(_BYTES)} are")
+    n_samples = _number(record["sig_len"]) if record["sig_len"] else None
+    for name in dict.fromkeys(signal["file_name"] for signal in signals):
+        inside = [signal for signal in signals if signal["file_name"] == name]
+        a_frame = sum(_number(s["samps_per_frame"], 1) for s in inside) * _BYTES[inside[0]["fmt"]]
+        start = _number(inside[0]["byte_offset"])
+        held = len(contents[name]) - start
+        if n_samples is None:  # as the library does, out of the first file
+            n_samples = int(held / a_frame) if a_frame else 0
+        if math.floor(n_samples * a_frame) > held:
             raise UnreadableError(
                 f"the header promises {n_samples} samples; the signal file is too short for them"
             )
+        if max(_number(s["skew"]) for s in inside) > n_samples:
+            raise UnreadableError("the header shifts a signal by more than its length")
+
+
+def _number(digits: str, default: int = 0) -> int:
+    try:
+        return int(digits) if digits else default
+    except ValueError:  # thousands of digits
+        raise UnreadableError("a WFDB header with an impossible number") from None
 
 
 def _lines(header: File) -> list[str]:
-    text = header.content[:65_536].decode("latin-1")
+    """Without comments; the first is the record's, the others its signals'."""
+    text = header.content[:65_536].decode("utf-8", "replace").removeprefix("\ufeff")
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
-
-
-def _signal_lines(header: File) -> list[str]:
-    return _lines(header)[1:]

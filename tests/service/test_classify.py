@@ -223,6 +223,13 @@ def test_the_models_and_the_openapi_page(client: httpx.Client) -> None:
         assert client.get(path).status_code == 200, path
 
 
+def test_an_answer_that_is_not_json_is_406(client: httpx.Client, record: Record) -> None:
+    body = as_npz(record)
+    for accept, status in (("text/csv", 406), ("application/*;q=0.5, text/html", 200)):
+        answer = client.post("/classify", content=body, headers={"Accept": accept})
+        assert answer.status_code == status, accept
+
+
 def test_the_print_comes_as_svg_or_png(client: httpx.Client, record: Record) -> None:
     svg = client.post("/print", content=as_npz(record))
     assert svg.headers["content-type"].startswith("image/svg+xml")

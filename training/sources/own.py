@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,10 @@ def load(path: Path, fs: float, leads: list[str], units: str) -> Iterator[Labell
 
     The split is 80/10/10 by a hash of the patient's id, of the row's number where there is none.
     """
-    data, label, patients = _npz(path) if path.suffix == ".npz" else _csv(path, len(leads))
+    try:
+        data, label, patients = _npz(path) if path.suffix == ".npz" else _csv(path, len(leads))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SystemExit(f"{path} cannot be read: {error}") from None
     if data.ndim != 3 or data.shape[2] != len(leads):
         raise SystemExit(
             f"{path}: data has shape {data.shape}, expected [N, time, {len(leads)}] "
@@ -30,6 +34,8 @@ def load(path: Path, fs: float, leads: list[str], units: str) -> Iterator[Labell
         )
     if label.shape != (len(data),) or not np.isin(label, (0, 1)).all():
         raise SystemExit(f"{path}: label must be [N], of 0 (normal) and 1 (abnormal)")
+    if patients.shape != label.shape:
+        raise SystemExit(f"{path}: patient_id must be [N], an entry a record")
     for i, patient in enumerate(patients):
         try:
             record = make_record(data[i].T, fs, leads, units)
@@ -62,4 +68,4 @@ def _csv(path: Path, n_leads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"{path}: {table.shape[1]} columns are not time x {n_leads} lead(s) and a label"
         )
     data = table[:, :-1].reshape(len(table), -1, n_leads)
-    return data, table[:, -1].astype(int), np.arange(len(table))
+    return data, table[:, -1], np.arange(len(table))

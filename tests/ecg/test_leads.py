@@ -1,0 +1,121 @@
+"""Einthoven and Goldberger in closed form, and the names that devices give the leads."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ecg.leads import (
+    CHEST_LEADS,
+    INDEPENDENT_LEADS,
+    LEADS,
+    LIMB_LEADS,
+    canonical,
+    complete_leads,
+    independent_leads,
+)
+
+MILLIVOLTS = st.integers(-20_000, 20_000).map(lambda uv: uv / 1000)
+PAIRS = list(combinations(LIMB_LEADS, 2))
+
+
+def six_limb_leads(i, ii):
+    """The textbook's laws, written out."""
+    return {
+        "I": i,
+        "II": ii,
+        "III": ii - i,
+        "aVR": -(i + ii) / 2,
+        "aVL": i - ii / 2,
+        "aVF": ii - i / 2,
+    }
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@given(i_ii=arrays(np.float64, (2, 5), elements=MILLIVOLTS))
+def test_any_two_limb_leads_give_the_other_four(pair, i_ii):
+    limbs = six_limb_leads(*i_ii)
+    full, known = complete_leads(np.array([limbs[name] for name in pair]), pair)
+    np.testing.assert_allclose(full[:6], [limbs[name] for name in LIMB_LEADS], atol=1e-11)
+    np.testing.assert_array_equal(known, [True] * 6 + [False] * 6)
+    assert not full[6:].any()
+
+
+def test_given_leads_are_never_replaced_by_derived_ones(rng):
+    inconsistent = rng.standard_normal((3, 20)).astype(np.float32)
+    full, known = complete_leads(inconsistent, ("aVF", "I", "II"))
+    np.testing.assert_array_equal(full[[5, 0, 1]], inconsistent)
+    assert known[:6].all() and full.dtype == np.float32
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_one_lead_alone_gives_no_other(lead):
+    full, known = complete_leads(np.ones((1, 4)), [lead])
+    assert known.tolist() == [name == lead for name in LEADS]
+    assert full.sum() == 4
+
+
+@given(st.data())
+def test_any_subset_in_any_order_keeps_its_leads(data):
+    leads = data.draw(st.lists(st.sampled_from(LEADS), min_size=1, unique=True))
+    sig = np.arange(1.0, len(leads) + 1)[:, None] * np.ones(3)
+    full, known = complete_leads(sig, leads)
+    for row, name in zip(sig, leads, strict=True):
+        np.testing.assert_array_equal(full[LEADS.index(name)], row)
+    n_limbs = len(set(leads) & set(LIMB_LEADS))
+    assert known[:6].sum() == (6 if n_limbs >= 2 else n_limbs)
+    assert [name for name in CHEST_LEADS if known[LEADS.index(name)]] == sorted(
+        set(leads) - set(LIMB_LEADS)
+    )
+
+
+def test_what_is_not_usable_is_derived_anew_or_unknown(rng):
+    i, ii = rng.standard_normal((2, 10))
+    limbs = six_limb_leads(i, ii)
+    leads = (*LIMB_LEADS, "V1")
+    sig = np.array([*limbs.values(), i])
+    usable = np.array([False, True, True, False, True, True, False])
+    sig[~usable] = 99.0
+    full, known = complete_leads(sig, leads, usable)
+    np.testing.assert_allclose(full[:6], list(limbs.values()), atol=1e-12)
+    assert known.tolist() == [True] * 6 + [False] * 6
+    assert not full[6].any()
+
+
+def test_a_second_limb_lead_that_is_not_usable_derives_nothing():
+    _, known = complete_leads(np.ones((2, 4)), ("I", "II"), np.array([True, False]))
+    assert known.tolist() == [True] + [False] * 11
+
+
+def test_models_see_i_ii_and_the_chest_leads_in_this_order():
+    assert INDEPENDENT_LEADS == ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+    shuffled = LEADS[::-1]
+    sig = np.array([[LEADS.index(name)] for name in shuffled], dtype=float)
+    eight, known = independent_leads(sig, shuffled)
+    assert eight[:, 0].tolist() == [0, 1, 6, 7, 8, 9, 10, 11]
+    assert known.all()
+
+
+def test_i_and_ii_are_found_in_the_augmented_leads(rng):
+    i, ii = rng.standard_normal((2, 10))
+    limbs = six_limb_leads(i, ii)
+    eight, known = independent_leads(np.array([limbs["aVL"], limbs["aVF"]]), ("aVL", "aVF"))
+    np.testing.assert_allclose(eight[:2], [i, ii], atol=1e-12)
+    assert known.tolist() == [True, True] + [False] * 6
+
+
+@pytest.mark.parametrize("spell", [str, str.upper, str.lower, lambda name: f"  {name}\t"])
+@pytest.mark.parametrize("prefix", ["", "MDC_ECG_LEAD_", "Lead ", "ECG Lead ", "ecg "])
+@pytest.mark.parametrize("lead", LEADS)
+def test_every_spelling_of_a_lead_is_known(lead, prefix, spell):
+    assert canonical(spell(prefix + lead)) == lead
+
+
+@pytest.mark.parametrize(
+    "name", ["", "IV", "V7", "V1R", "ECG", "PLETH", "aV", "II II", "lead", "1"]
+)
+def test_other_channels_are_no_lead(name):
+    assert canonical(name) is None
