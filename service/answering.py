@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from ecg import formats
 from ecg.errors import EcgError
-from ecg.formats import Hints
-from ecg.record import Record
+from ecg.formats import File
 from service import logs, metrics, problems
 from service.batcher import QueueFull
 from service.body import read_files
-from service.engine import Engine
 from service.problems import Problem
 from service.settings import Settings
 
-Work = Callable[[list[Record], float], Awaitable[dict[str, Any] | Response]]
+Work = Callable[[list[File], float], Coroutine[Any, Any, dict[str, Any] | Response]]
 
 
-async def answer(request: Request, endpoint: str, hints: Hints, work: Work) -> Response:
-    """`work(records, deadline)`'s result as a response, or the problem that came instead.
+async def answer(request: Request, endpoint: str, work: Work) -> Response:
+    """`work(files, deadline)`'s result as a response, or the problem that came instead.
 
     A dict is sent as JSON, with the request's id. The work is cancelled at the deadline and when
     the client hangs up.
@@ -38,12 +35,7 @@ async def answer(request: Request, endpoint: str, hints: Hints, work: Work) -> R
     try:
         async with asyncio.timeout_at(deadline):
             files = await read_files(request, settings.max_body)
-        engine: Engine = request.app.state.engine
-
-        async def whole() -> dict[str, Any] | Response:
-            return await work(await engine.in_thread(formats.read, files, hints), deadline)
-
-        value = await _while_connected(request, whole(), deadline)
+        value = await _while_connected(request, work(files, deadline), deadline)
         if isinstance(value, Response):
             response = value
             response.headers["X-Request-ID"] = request_id

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bentoml
 
+from ecg.errors import StoreError
+from ecg.store import load_classifier
 from service.edge import create_app
 from service.framework import EdgeService
 from service.settings import Settings
@@ -25,4 +27,12 @@ settings = Settings()
 )
 @bentoml.asgi_app(create_app(settings), path="/")
 class EcgDirenet:
-    """Serves the edge; models are loaded by its lifespan, before the first request."""
+    """Serves the edge; each worker's lifespan loads the models, before its first request."""
+
+    @bentoml.on_deployment
+    def check_models() -> None:
+        """Before any worker is started, or they would be restarted forever."""
+        try:
+            load_classifier(settings.models_store / settings.classifier, settings.device)
+        except StoreError as error:
+            raise SystemExit(f"the service cannot start: {error}") from None

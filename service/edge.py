@@ -12,10 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from ecg import formats
 from ecg.draw import print_png, print_svg
 from ecg.errors import UnservableError
-from ecg.formats import Hints
-from ecg.record import Record
+from ecg.formats import File, Hints
 from service import classify, logs, openapi, pages, problems
 from service.answering import accepted, answer, json_response
 from service.engine import Engine
@@ -84,9 +84,11 @@ async def post_classify(
 ) -> Response:
     engine: Engine = request.app.state.engine
     card = engine.classifier.card
+    hints = _hints(request, fs, leads, units)
 
-    async def work(records: list[Record], deadline: float) -> dict[str, Any]:
+    async def work(files: list[File], deadline: float) -> dict[str, Any]:
         accepted(request, ("application/json",))
+        records = await engine.in_thread(formats.read, files, hints)
         prepared = await engine.in_thread(classify.prepare, records, card)
         results = await classify.answer(prepared, card, engine.batcher, deadline)
         return {
@@ -95,7 +97,7 @@ async def post_classify(
             "results": results,
         }
 
-    return await answer(request, "classify", _hints(request, fs, leads, units), work)
+    return await answer(request, "classify", work)
 
 
 async def post_print(
@@ -107,9 +109,11 @@ async def post_print(
     start_s: Annotated[float, Query(ge=0, description="where the print begins")] = 0.0,
 ) -> Response:
     engine: Engine = request.app.state.engine
+    hints = _hints(request, fs, leads, units)
 
-    async def work(records: list[Record], deadline: float) -> Response:
+    async def work(files: list[File], deadline: float) -> Response:
         media_type = accepted(request, ("image/svg+xml", "image/png"))
+        records = await engine.in_thread(formats.read, files, hints)
         if record >= len(records):
             raise UnservableError(f"there are only {len(records)} records in the body", "record")
         chosen = records[record]
@@ -119,7 +123,7 @@ async def post_print(
         picture = await engine.in_thread(lambda: draw(chosen, start_s=start_s))
         return Response(picture, media_type=media_type)
 
-    return await answer(request, "print", _hints(request, fs, leads, units), work)
+    return await answer(request, "print", work)
 
 
 async def get_models(request: Request) -> Response:

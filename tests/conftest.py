@@ -84,7 +84,7 @@ class running_service:
             except httpx.TransportError:
                 time.sleep(0.2)
         self.__exit__()
-        raise RuntimeError(f"the service did not start:\n{self.log.read_text()}")
+        raise RuntimeError(f"the service did not start:\n{self.log.read_text()[-2000:]}")
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()

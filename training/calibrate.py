@@ -24,7 +24,8 @@ def fit(
     slope, offset = np.array(pairs).T
     probability = atrial_at_least(sigmoid(slope * logits + offset), implying)
     threshold = _thresholds(probability, label)
-    threshold[implying] = np.maximum(threshold[implying], threshold[0])
+    for j in implying:
+        threshold[j] = max(threshold[j], threshold[0])
     return Calibration(
         lead_set,
         min_leads,
@@ -70,6 +71,7 @@ def best_f1_threshold(probability: np.ndarray, label: np.ndarray) -> float:
     score, truth = probability[known][order], label[known][order]
     hits = np.cumsum(truth)
     f1 = 2 * hits / (np.arange(1, len(truth) + 1) + truth.sum())
+    f1[:-1][score[:-1] == score[1:]] = 0  # no threshold lies between equal scores
     cut = int(np.argmax(f1))
     below = score[cut + 1] if cut + 1 < len(score) else 0.0
     return float((score[cut] + below) / 2)

@@ -41,15 +41,25 @@ def load(cls: type[T], model: str, preset: str, overrides: list[str]) -> T:
     parts = {}
     for name, field in fields.items():
         part = field.default_factory  # type: ignore[union-attr]
+        values = tables.get(name, {})
         try:
-            parts[name] = part(**tables.get(name, {}))  # type: ignore[misc]
+            parts[name] = part(**values)  # type: ignore[misc]
         except TypeError as error:
             raise SystemExit(f"[{name}]: {error}") from None
+        for key, value in values.items():
+            if not _fits(value, default := getattr(part(), key)):  # type: ignore[misc]
+                raise SystemExit(f"[{name}] {key}: {value!r} should be like {default!r}")
     return cls(**parts)
 
 
 def dump(config: Any) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if default is None or type(value) is type(default):
+        return True
+    return (type(value), type(default)) in ((int, float), (list, tuple))
 
 
 def _value(text: str) -> Any:

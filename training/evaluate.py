@@ -15,8 +15,8 @@ from ecg.decision import Calibration, RecordRule, calibrate, decide
 from ecg.statements import ATRIAL_STATEMENTS
 from training import calibrate as calibration
 from training.batches import lead_set_mask
-from training.metrics import auroc, bootstrap, common_columns, ece, macro_auroc
-from training.prednet import PredNet, PredNetConfig
+from training.metrics import auroc, bootstrap, common_columns, ece, macro_auroc, share
+from training.prednet import Committee, PredNet, PredNetConfig
 from training.shards import Shard, load_all
 from training.sources import own
 from training.train_classifier import CHOOSE, REPORT, columns, logits_of
@@ -28,6 +28,7 @@ FITTED = (
     ("1 lead", 1, ("lead II", "lead I")),
 )
 LEAD_SETS = ("12 leads", "limb leads", "lead II", "lead I")
+RUNS = "several, of different seeds, are averaged; what is found is left in the first"
 TOP_K = (1, 2, 3)
 MAX_LOSS = 0.005  # of AUROC, for the rule under which no paroxysm can vanish
 
@@ -46,10 +47,10 @@ class Outputs:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("runs/data"))
-    parser.add_argument("--run", type=Path, default=Path("runs/prednet"))
+    parser.add_argument("--run", type=Path, nargs="+", default=[Path("runs/prednet")], help=RUNS)
     args = parser.parse_args()
-    known = json.loads((args.run / "run.json").read_text())
-    model = load_model(args.run)
+    known = json.loads((args.run[0] / "run.json").read_text())
+    model = load_model(*args.run)
     statements = tuple(known["statements"])
     parts = list(load_all(args.data))
     folds = {
@@ -74,19 +75,25 @@ def main() -> None:
         "calibration": [asdict(c) for c in calibrations],
         "metrics": figures,
     }
-    (args.run / "evaluation.json").write_text(json.dumps(result, indent=2))
+    (args.run[0] / "evaluation.json").write_text(json.dumps(result, indent=2))
     for f in figures:
         if f["name"].count("AUROC") and not f["name"].startswith("AUROC ") or "ECE" in f["name"]:
             print(line(f))
 
 
-def load_model(run: Path) -> nn.Module:
-    """The best weights of a run."""
-    known = json.loads((run / "run.json").read_text())
-    config = known["config"]["model"]
-    model = PredNet(1 + len(known["statements"]), PredNetConfig(**config))
-    model.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
-    return model.eval()
+def load_model(*runs: Path) -> nn.Module:
+    """The best weights of a run, or of several as one network."""
+    members = []
+    descriptions = [json.loads((run / "run.json").read_text()) for run in runs]
+    for run, known in zip(runs, descriptions, strict=True):
+        for key in ("statements", "preparation"):
+            if known[key] != descriptions[0][key]:
+                raise SystemExit(f"{run} and {runs[0]} differ in their {key}")
+        config = known["config"]["model"]
+        model = PredNet(1 + len(known["statements"]), PredNetConfig(**config))
+        model.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
+        members.append(model.eval())
+    return members[0] if len(members) == 1 else Committee(members).eval()
 
 
 def outputs_of(model: nn.Module, part: Shard, statements: tuple[str, ...]) -> list[Outputs]:
@@ -193,8 +200,8 @@ def report(
         add(f"{name} ECE before calibration", lambda rows: ece(y[rows], before[rows, j]), n)
         add(f"{name} ECE", lambda rows: ece(y[rows], after[rows, j]), n)
         said = after[:, j] >= threshold[:, j]
-        add(f"{name} sensitivity", lambda rows: said[rows][y[rows] == 1].mean(), n)
-        add(f"{name} specificity", lambda rows: (~said[rows][y[rows] == 0]).mean(), n)
+        add(f"{name} sensitivity", lambda rows: share(said[rows][y[rows] == 1]), n)
+        add(f"{name} specificity", lambda rows: share(~said[rows][y[rows] == 0]), n)
 
     output("atrial substrate", 0)
     if "AFIB" in statements:

@@ -17,8 +17,8 @@ from ecg.card import ClassifierCard, Metric, TrainingData
 from ecg.decision import Calibration, RecordRule
 from ecg.leads import INDEPENDENT_LEADS
 from ecg.store import CARD, WEIGHTS
-from training.evaluate import load_model
-from training.prednet import N_LEADS
+from training.evaluate import RUNS, load_model
+from training.prednet import N_LEADS, Committee
 from training.shards import preparation_from
 from training.sources import cinc2017, own, ptbxl
 
@@ -28,20 +28,20 @@ INPUTS = ("sig", "lead_mask", "sample_mask")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("runs/prednet"), help="evaluated before")
+    parser.add_argument("--run", type=Path, nargs="+", default=[Path("runs/prednet")], help=RUNS)
     parser.add_argument("--version", required=True)
     parser.add_argument("--name", default="prednet")
     parser.add_argument("--store", type=Path, default=Path("models_store"))
     args = parser.parse_args()
-    model = load_model(args.run)
-    preparation = json.loads((args.run / "run.json").read_text())["preparation"]
+    model = load_model(*args.run)
+    preparation = json.loads((args.run[0] / "run.json").read_text())["preparation"]
     weights = export_onnx(model, preparation["n_samples"], args.run / WEIGHTS)
     difference = parity(model, weights, preparation["n_samples"])
     if difference > MAX_DIFFERENCE:
         raise SystemExit(
             f"refused: ONNX Runtime and torch differ by {difference:.2g}, over {MAX_DIFFERENCE:g}"
         )
-    card = describe(args.run, args.name, args.version, model, weights)
+    card = describe(args.run[0], args.name, args.version, model, weights)
     folder = args.store / args.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(weights)
@@ -102,7 +102,7 @@ def describe(
         name=name,
         version=version,
         created=date.today().isoformat(),
-        architecture=f"ECG-PredNet, residual 1-D CNN, widths {known['config']['model']['widths']}",
+        architecture=architecture(model, known["config"]["model"]["widths"]),
         n_parameters=sum(p.numel() for p in model.parameters()),
         sha256=hashlib.sha256(weights).hexdigest(),
         fs=preparation.fs,
@@ -134,6 +134,12 @@ def describe(
             "Long records: one false alarm in any segment raises the record's probability.",
         ),
     )
+
+
+def architecture(model: nn.Module, widths: list[int]) -> str:
+    n = len(model.members) if isinstance(model, Committee) else 1
+    times = "" if n == 1 else f", mean of {n} trained from different seeds"
+    return f"ECG-PredNet, residual 1-D CNN, widths {widths}{times}"
 
 
 def training_data(sources: dict[str, int]) -> tuple[TrainingData, ...]:

@@ -30,6 +30,11 @@ def macro_auroc(label: np.ndarray, score: np.ndarray, columns: np.ndarray) -> fl
     return float(np.nanmean([auroc(label[:, j], score[:, j]) for j in columns]))
 
 
+def share(hits: np.ndarray) -> float:
+    """Of how many it is true; NaN of none, as in a resample without a positive."""
+    return float(hits.mean()) if len(hits) else float("nan")
+
+
 def common_columns(label: np.ndarray) -> np.ndarray:
     """Columns with at least MIN_POSITIVES positives and some negatives."""
     positives = (label == 1).sum(axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +66,18 @@ class PredNet(nn.Module):
         mean = (x * inside).sum(dim=2) / inside.sum(dim=2)
         peak = (x + (inside - 1) * 1e4).amax(dim=2)
         return torch.cat([mean, peak], dim=1)
+
+
+class Committee(nn.Module):
+    """Networks of different seeds as one: the mean of their logits, less at the mercy of chance."""
+
+    def __init__(self, members: Sequence[PredNet]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, sig: Tensor, lead_mask: Tensor, sample_mask: Tensor) -> Tensor:
+        logits = [member(sig, lead_mask, sample_mask) for member in self.members]
+        return torch.stack(logits).mean(dim=0)
 
 
 class Residual(nn.Module):

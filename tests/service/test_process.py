@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import httpx
+import onnxruntime
 import pytest
 
 from ecg.record import Record
+from service.settings import Settings
 from tests.conftest import running_service
 from tests.service.bodies import as_npz
 from tests.service.test_errors import GARBAGE
@@ -92,6 +95,24 @@ def test_overload_is_429_with_retry_after_and_the_served_are_right(
         assert int(answer.headers["retry-after"]) >= 1
     found = {a.json()["results"][0]["atrial_substrate"]["probability"] for a in served}
     assert max(found) - min(found) < 1e-5
+
+
+def test_an_altered_model_stops_the_start(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(Settings().models_store, store)
+    with (store / "prednet" / "model.onnx").open("ab") as weights:
+        weights.write(b"\0")
+    with pytest.raises(RuntimeError, match="cannot start: .* sha256 differs"):
+        with running_service(tmp_path, ECG_MODELS_STORE=str(store)):
+            pass
+
+
+def test_cuda_is_not_silently_replaced(tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine may have CUDA")
+    with pytest.raises(RuntimeError, match="CUDA was asked for"):
+        with running_service(tmp_path, ECG_DEVICE="cuda"):
+            pass
 
 
 @pytest.mark.parametrize("setting", ["ECG_MAX_BODY_MIB", "ECG_WORKERS"])
