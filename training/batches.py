@@ -27,7 +27,8 @@ class BatchConfig:
     `random_leads` a random subset. `shorter`: how often a segment is cut to 5-10 s. `gain`: spread
     of a random amplification. `noise_mv`: the largest white noise added. `mixed`: how often a
     segment is blended with another of its source, by a share drawn from Beta(0.4, 0.4)
-    (Zhang et al. 2018, doi 10.48550/arXiv.1710.09412).
+    (Zhang et al. 2018, doi 10.48550/arXiv.1710.09412). `spread`: how often a segment of one lead is
+    repeated on others, each at a gain of its own: what its rhythm teaches should hold in any lead.
     """
 
     source_share: dict[str, float] = field(default_factory=dict)
@@ -38,7 +39,8 @@ class BatchConfig:
     shorter: float = 0.15
     gain: float = 0.1
     noise_mv: float = 0.03
-    mixed: float = 0.5
+    mixed: float = 0.3
+    spread: float = 0.5
 
 
 def lead_set_mask(name: str) -> np.ndarray:
@@ -107,6 +109,7 @@ class TrainingBatches:
         label: np.ndarray,
     ) -> dict[str, torch.Tensor]:
         c, n = self.config, len(sig)
+        self._spread(rng, sig, mask)
         mask = self._drop_leads(rng, mask)
         width = sig.shape[2]
         for i in np.flatnonzero(rng.random(n) < c.shorter):
@@ -122,6 +125,15 @@ class TrainingBatches:
         sig *= mask[:, :, None] * sample_mask[:, None, :]
         arrays = {"sig": sig, "lead_mask": mask, "sample_mask": sample_mask, "label": label}
         return {name: torch.from_numpy(a.astype(np.float32)) for name, a in arrays.items()}
+
+    def _spread(self, rng: np.random.Generator, sig: np.ndarray, mask: np.ndarray) -> None:
+        """In place, on segments of which one lead is known."""
+        chosen = (mask.sum(axis=1) == 1) & (rng.random(len(mask)) < self.config.spread)
+        for i in np.flatnonzero(chosen):
+            only = sig[i, mask[i].argmax()].copy()
+            gain = rng.standard_normal((sig.shape[1], 1), dtype=np.float32)
+            sig[i] = only * gain
+            mask[i] = 1.0
 
     def _drop_leads(self, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
         """Whole leads taken away, never the last one."""

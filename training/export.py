@@ -35,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     model = load_model(*args.run)
     preparation = json.loads((args.run[0] / "run.json").read_text())["preparation"]
-    weights = export_onnx(model, preparation["n_samples"], args.run / WEIGHTS)
+    weights = export_onnx(model, preparation["n_samples"], args.run[0] / WEIGHTS)
     difference = parity(model, weights, preparation["n_samples"])
     if difference > MAX_DIFFERENCE:
         raise SystemExit(

@@ -58,11 +58,12 @@ def unpack(file: File, max_bytes: int, keep: set[str] | None = None) -> list[Fil
     members = []
     with open_zip(file.content) as archive:
         for info in archive.infolist():
-            if info.is_dir() or (keep is not None and info.filename not in keep):
+            name = info.filename  # may be empty, on which `is_dir` raises
+            if name.endswith("/") or (keep is not None and name not in keep):
                 continue
             content = _inflate(archive, info, max_bytes)
             max_bytes -= len(content)
-            members.append(File(content, info.filename.replace("\\", "/")))
+            members.append(File(content, name.replace("\\", "/")))
     return members
 
 

@@ -28,6 +28,7 @@ _DOCS = """<!doctype html>
 <html lang="en">
 <title>ECG-DiReNet: the endpoints</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="/static/vendor/swagger-ui/swagger-ui.css">
 <div id="swagger-ui"></div>
 <script src="/static/vendor/swagger-ui/swagger-ui-bundle.js"></script>

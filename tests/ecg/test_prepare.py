@@ -55,6 +55,12 @@ def test_segments_of_any_fs_begin_at_the_same_seconds(hand_held, fs):
     assert segments.end_s.tolist() == [10, 20, pytest.approx(24.3, abs=0.01)]
 
 
+def test_no_sample_is_made_up_behind_the_end(record):
+    """3,121 samples at 250 Hz are 1,248.4 at 100 Hz."""
+    sig = np.tile(record.sig, 4)[:, :3121]
+    assert cut(Record(sig, 250.0, LEADS), Preparation()).n_valid.tolist() == [1000, 248]
+
+
 def test_the_card_chooses_fs_and_length(record):
     segments = cut(record, Preparation(fs=50.0, n_samples=200))
     assert segments.sig.shape == (3, 8, 200)

@@ -102,6 +102,20 @@ def test_a_gap_of_a_fifth_of_a_second_is_bridged(record, n_missing, status):
     assert quality_of(changed(record, "V3", gone_between(400, 400 + n_missing))).status == status
 
 
+@pytest.mark.parametrize(("n_samples", "status"), [(15, "acceptable"), (40, "poor")])
+def test_a_few_samples_at_the_largest_value_are_no_saturation(record, n_samples, status):
+    def clipped(row):
+        row = 3 * row
+        return np.minimum(row, np.sort(row)[-n_samples])
+
+    assert quality_of(changed(record, "V3", clipped)).status == status
+
+
+def test_what_is_often_at_its_extremes_within_2_mv_is_quiet_not_saturated(record):
+    sig = changed(record, "V3", lambda row: np.clip(row, -0.3, 0.3))
+    assert quality_of(sig).status == "acceptable"
+
+
 def test_swapped_limb_leads_contradict_the_others(record):
     sig = record.sig.copy()
     sig[[0, 1]] = sig[[1, 0]]
@@ -116,6 +130,11 @@ def test_slightly_inconsistent_limb_leads_are_named_but_used(record):
     segments = segments_of(sig)
     assert [reason.code for reason in segments.quality.reasons] == ["limb_leads_inconsistent"]
     assert segments.lead_mask.all()
+
+
+def test_three_limb_leads_are_enough_to_contradict_each_other(record):
+    quality = quality_of(record.sig[[1, 0, 2]], ["I", "II", "III"])
+    assert [reason.code for reason in quality.reasons] == ["limb_leads_inconsistent"]
 
 
 def test_two_limb_leads_cannot_contradict_each_other(record):

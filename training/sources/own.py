@@ -51,7 +51,7 @@ def load(path: Path, fs: float, leads: list[str], units: str) -> Iterator[Labell
 
 
 def _npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for name in ("data", "label"):
             if name not in arrays:
                 raise SystemExit(f"{path} holds no array `{name}`")

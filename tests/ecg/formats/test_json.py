@@ -43,6 +43,10 @@ def test_null_is_a_missing_sample():
     assert back.sig[0, 1:3].tolist() == [1, 0.5]
 
 
+def test_a_record_id_of_256_characters_is_kept():
+    assert read_json(body(record_id="x" * 256))[0].meta.record_id == "x" * 256
+
+
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b" \r\n\t"])
 def test_white_space_and_a_byte_order_mark_may_come_first(start):
     assert len(read_json(start + json.dumps(body()).encode())) == 1
@@ -143,6 +147,12 @@ def test_64_records_are_accepted():
 def test_what_is_not_json_is_unreadable_and_says_where(content):
     with pytest.raises(UnreadableError, match="line 1, column"):
         read_json(content)
+
+
+@pytest.mark.parametrize(("name", "media_type"), [("x.JSON", ""), ("", "application/json")])
+def test_what_claims_to_be_json_is_told_what_is_wrong_with_it(name, media_type):
+    with pytest.raises(UnreadableError, match="not valid JSON"):
+        read([File(b"sig: 1", name, media_type)], Hints())
 
 
 def test_a_literal_nan_is_told_to_be_null():

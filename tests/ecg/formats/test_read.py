@@ -111,6 +111,26 @@ def test_the_faulty_file_of_several_is_named(bodies):
     assert refusal.value.where.startswith("files[1].")
 
 
+def test_folders_in_a_zip_are_no_files(bodies):
+    with_folder = [
+        File(b"", "records/"),
+        *(replace(f, name=f"records/{f.name}") for f in bodies["wfdb"]),
+    ]
+    assert len(read([File(as_zip(with_folder))], HINTS)) == 1
+
+
+def test_a_file_of_no_name_in_a_zip_is_read_like_any_other(bodies):
+    content = as_zip([File(bodies["csv"][0].content, "")])
+    assert len(read([File(content)], HINTS)) == 1
+
+
+def test_as_much_as_is_allowed_may_be_unpacked(bodies):
+    size = sum(len(f.content) for f in bodies["wfdb"])
+    assert read(bodies["zip"], Hints(max_unpacked=size))
+    with pytest.raises(TooLargeError):
+        read(bodies["zip"], Hints(max_unpacked=size - 1))
+
+
 def test_a_zip_within_a_zip_is_not_opened(bodies):
     with pytest.raises(EcgError):
         read([File(as_zip([File(bodies["zip"][0].content, "inner.zip")]))], HINTS)
@@ -182,23 +202,23 @@ def test_random_bytes_behind_a_known_beginning_are_no_record(start, rest, name):
 
 
 def mutated(content, rng):
-    """Some bytes changed, cut out, or doubled; more often near the beginning or the end."""
+    """Some bytes changed, cut out, or put in; more often near the beginning or the end."""
     out = bytearray(content)
     for _ in range(rng.randint(1, 6)):
-        at = rng.choice(
-            [rng.randrange(len(out)), rng.randrange(min(200, len(out))), -rng.randint(1, 60)]
-        )
+        n = len(out)
+        if n == 0:
+            break
+        edge = rng.randrange(min(200, n))
+        at = rng.choice([rng.randrange(n), edge, n - 1 - edge])
         match rng.randrange(4):
             case 0:
                 out[at] = rng.randrange(256)
             case 1:
                 out[at] ^= 1 << rng.randrange(8)
             case 2:
-                del out[at : at + rng.randint(1, 30) if at >= 0 else None]
+                del out[at : at + rng.randint(1, 30)]
             case _:
                 out[at:at] = rng.choice([out[:50], b"9" * 20, b"-", b"\x00", b"\xff\xff\xff\xff"])
-        if not out:
-            return b""
     return bytes(out)
 
 

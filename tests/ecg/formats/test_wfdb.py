@@ -269,6 +269,16 @@ def test_a_header_that_lies_is_unreadable_before_anything_is_allocated(lie, file
     assert "00009" not in str(refusal.value), "a file's name can be a patient's"
 
 
+@pytest.mark.parametrize("fmt", ["16", "212", "24", "32", "80"])
+@pytest.mark.parametrize("change", [("100 1000", "100 1001"), (" {} ", " {}+3 ")])
+def test_one_frame_more_than_there_is_is_refused_in_every_format(fmt, change, record, tmp_path):
+    files = written(tmp_path, record.sig[:2].T.astype(float), ["I", "II"], fmt=[fmt] * 2)
+    assert read(files, Hints())
+    old, new = (text.format(fmt) for text in change)
+    with pytest.raises(UnreadableError, match="too short"):
+        read(edited(files, (old, new)), Hints())
+
+
 @pytest.mark.parametrize("path", ["/etc/hostname", "../x.dat", "00009_lr.dat"])
 def test_a_signal_file_is_read_from_the_request_alone(path, files):
     """Even one sent under that very path."""
