@@ -5,7 +5,7 @@ from __future__ import annotations
 import bentoml
 
 from ecg.errors import StoreError
-from ecg.store import load_classifier
+from ecg.store import load_classifier, load_generator
 from service.edge import create_app
 from service.framework import EdgeService
 from service.settings import Settings
@@ -34,5 +34,7 @@ class EcgDirenet:
         """Before any worker is started, or they would be restarted forever."""
         try:
             load_classifier(settings.models_store / settings.classifier, settings.device)
+            if (generator := settings.models_store / settings.generator).exists():
+                load_generator(generator, settings.device)
         except StoreError as error:
             raise SystemExit(f"the service cannot start: {error}") from None

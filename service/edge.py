@@ -16,11 +16,13 @@ from ecg import formats
 from ecg.draw import print_png, print_svg
 from ecg.errors import UnservableError
 from ecg.formats import File, Hints
-from service import classify, logs, openapi, pages, problems
+from ecg.generated import Generated, twelve_leads
+from service import classify, logs, metrics, openapi, pages, problems, synthesize
 from service.answering import accepted, answer, json_response
 from service.engine import Engine
 from service.schemas import ClassifyAnswer
 from service.settings import Settings
+from service.synthesize import SynthesizeRequest
 
 FRAMEWORK_PATHS = ("/livez", "/healthz", "/readyz", "/metrics")
 _ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -73,6 +75,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_extra=openapi.BODY,
         summary="The 12-lead print of a record, 25 mm/s and 10 mm/mV, as SVG or PNG",
     )(post_print)
+    app.post(
+        "/synthesize",
+        response_model=None,
+        responses=openapi.SYNTHESIZE_RESPONSES,
+        openapi_extra=openapi.json_body(SynthesizeRequest),
+        summary="1 to 64 synthetic ECGs of given labels",
+    )(post_synthesize)
     app.get("/models", response_model=None, summary="The model cards")(get_models)
     pages.add_routes(app)
     app.add_route("/{path:path}", anything_else, methods=_ALL_METHODS, include_in_schema=False)
@@ -126,10 +135,33 @@ async def post_print(
     return await answer(request, "print", work)
 
 
+async def post_synthesize(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+
+    async def work(files: list[File], deadline: float) -> dict[str, Any] | Response:
+        if engine.generation is None:
+            raise problems.no_generator()
+        card, inflight = engine.generation.generator.card, engine.generation.inflight
+        media_type = accepted(request, ("application/json", *synthesize.FORMATS))
+        asked = synthesize.read_request(files[0].content)
+        labels, order = synthesize.order(asked, card)
+        if media_type == "image/png" and order.n > 1:
+            raise UnservableError("must be 1 for a picture", "n")
+        sig = twelve_leads(await inflight(order))
+        metrics.SEGMENTS.labels("synthesize", "answered").inc(order.n)
+        generated = Generated(sig, card.fs, labels, order.seed)
+        if media_type == "application/json":
+            return synthesize.as_json(generated, card)
+        content = await engine.in_thread(synthesize.FORMATS[media_type], generated)
+        return Response(content, media_type=media_type)
+
+    return await answer(request, "synthesize", work)
+
+
 async def get_models(request: Request) -> Response:
-    classifier = request.app.state.engine.classifier
-    card = classifier.card.model_dump(mode="json")
-    return json_response({"models": [{**card, "device": classifier.device}]})
+    engine: Engine = request.app.state.engine
+    cards = [{**m.card.model_dump(mode="json"), "device": m.device} for m in engine.models]
+    return json_response({"models": cards})
 
 
 async def anything_else(request: Request) -> Response:

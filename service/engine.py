@@ -1,4 +1,4 @@
-"""What a worker holds: the loaded model, its batcher, and the threads that read bodies."""
+"""What a worker holds: the loaded models, their batching, and the threads that read bodies."""
 
 from __future__ import annotations
 
@@ -10,23 +10,54 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ecg.store import Classifier, load_classifier
+from ecg.labels import n_features
+from ecg.store import Classifier, Generator, load_classifier, load_generator
 from service import logs, metrics
 from service.batcher import Batcher
+from service.inflight import InFlight
 from service.settings import Settings
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Generation:
+    """A generator and its in-flight batching."""
+
+    generator: Generator
+    inflight: InFlight
+
+    @classmethod
+    def start(cls, settings: Settings) -> Generation | None:
+        """The store's generator, warm, or None where the store has none."""
+        folder = settings.models_store / settings.generator
+        if not folder.exists():
+            return None
+        generator = load_generator(folder, settings.device)
+        card = generator.card
+        x = np.zeros((settings.max_places, *card.latents), np.float32)
+        labels = np.zeros((len(x), n_features(card.statements)), np.float32)
+        generator.denoise(x, np.ones(len(x), np.float32), labels)
+        generator.decode(x[:1])
+        inflight = InFlight(
+            generator,
+            threads=settings.engine_threads,
+            max_places=settings.max_places,
+            max_waiting=settings.max_waiting,
+        )
+        return cls(generator, inflight)
+
+
+@dataclass(frozen=True)
 class Engine:
     classifier: Classifier
     batcher: Batcher
+    generation: Generation | None
     readers: ThreadPoolExecutor
 
     @classmethod
     def start(cls, settings: Settings) -> Engine:
-        """Load and warm the model. Errors: StoreError."""
+        """Load and warm the models. Errors: StoreError."""
         classifier = load_classifier(settings.models_store / settings.classifier, settings.device)
         card = classifier.card
         for n in (1, settings.max_batch):  # the first runs allocate
@@ -43,11 +74,19 @@ class Engine:
             max_wait_s=settings.max_wait_ms / 1000,
             max_queue=settings.max_queue,
         )
-        names = {"version": card.version, "sha256": card.sha256, "device": classifier.device}
-        metrics.MODEL.labels(model=card.name, **names).set(1)
-        logs.event("model loaded", model=card.name, **names)
+        generation = Generation.start(settings)
         readers = ThreadPoolExecutor(settings.reader_threads, thread_name_prefix="read")
-        return cls(classifier, batcher, readers)
+        engine = cls(classifier, batcher, generation, readers)
+        for model in engine.models:
+            names = {"version": model.card.version, "sha256": model.card.sha256}
+            names |= {"model": model.card.name, "device": model.device}
+            metrics.MODEL.labels(**names).set(1)
+            logs.event("model loaded", **names)
+        return engine
+
+    @property
+    def models(self) -> list[Classifier | Generator]:
+        return [self.classifier, *([self.generation.generator] if self.generation else [])]
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Run what is slow beside the event loop."""
@@ -55,4 +94,6 @@ class Engine:
 
     def close(self) -> None:
         self.batcher.close()
+        if self.generation:
+            self.generation.inflight.close()
         self.readers.shutdown(wait=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.schemas import ProblemAnswer
+from service.schemas import ProblemAnswer, SynthesizeAnswer
 
 DESCRIPTION = (
     "Posts electrocardiograms, gets the atrial-substrate status and SCP statements. "
@@ -89,6 +89,22 @@ def _problem_responses() -> dict[int | str, dict[str, Any]]:
         for status, description in _PROBLEMS.items()
     }
 
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """A JSON body of `model`, which the endpoint reads itself."""
+    return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+SYNTHESIZE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": SynthesizeAnswer,
+        "content": {
+            media_type: _BINARY
+            for media_type in ("application/x-npz", "text/csv", "image/png", "application/zip")
+        },
+    },
+    **_problem_responses(),
+}
 
 PRINT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/svg+xml": {}, "image/png": {}}, "description": "The print"},

@@ -84,12 +84,21 @@ def late(timeout_s: float) -> Problem:
     )
 
 
+def no_generator() -> Problem:
+    return Problem(
+        503,
+        "no-generator",
+        "Nothing to generate with",
+        "the model store holds no generator; train and export one (see the README)",
+    )
+
+
 def not_found() -> Problem:
     return Problem(
         404,
         "not-found",
         "There is nothing here",
-        "see / for the page, /docs for the endpoints: /classify, /print, /models, "
+        "see / for the page, /docs for the endpoints: /classify, /print, /synthesize, /models, "
         "/livez, /readyz, /metrics",
     )
 

@@ -63,6 +63,27 @@ class ClassifyAnswer(BaseModel):
     results: list[RecordAnswer]
 
 
+class SynthesizeLabels(BaseModel):
+    atrial_substrate: Literal["normal", "abnormal"] | None
+    statements: list[str]
+    age: float | None
+    sex: Literal["male", "female"] | None
+    heart_rate: float | None
+
+
+class SynthesizeAnswer(BaseModel):
+    request_id: str
+    research_use_only: Literal[True]
+    synthetic: Literal[True]
+    model: ModelName
+    seed: int
+    fs: float
+    units: Literal["mV"]
+    leads: list[str]
+    labels: SynthesizeLabels
+    sig: list[list[list[float]]]
+
+
 class ProblemAnswer(BaseModel):
     type: str
     title: str

@@ -19,6 +19,7 @@ class Settings(BaseSettings):
 
     models_store: Path = Path(__file__).resolve().parent.parent / "models_store"
     classifier: str = "prednet"
+    generator: str = "ldm"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(default=1, ge=1, description="processes, each with the models loaded")
 
@@ -34,6 +35,10 @@ class Settings(BaseSettings):
     )
     max_batch: int = Field(default=32, ge=1, description="segments a model run")
     max_wait_ms: float = Field(default=2, ge=0, description="that a batch may wait to fill up")
+    max_places: int = Field(
+        default=32, ge=1, description="rows of a denoiser run, both of a guided ECG's counted"
+    )
+    max_waiting: int = Field(default=512, ge=256, description="ECGs that may wait before 429")
     max_queue: int = Field(default=4096, ge=1, description="segments that may wait before 429")
 
     access_log: bool = True

@@ -1,0 +1,180 @@
+"""In-flight batching of a sampler: rows at different steps share a call of the network.
+
+A new row joins at the next call instead of waiting for running ones to end, and a cancelled one
+leaves at the next call. A row's noise is its own, so an answer does not depend on its company. With
+guidance a row takes two places in a call, with its labels and without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg.sampling import dpm_solver_pp_2m_step, guided, noise_levels, prior
+from ecg.store import Generator
+from service import metrics
+from service.batcher import ModelFailed, QueueFull
+
+
+@dataclass(frozen=True)
+class Order:
+    """n ECGs of one label vector: what an answer depends on, and all that it does."""
+
+    n: int
+    labels: np.ndarray
+    seed: int
+    guidance_scale: float
+    num_steps: int
+
+    @property
+    def places(self) -> int:
+        """That a row takes in a call of the network."""
+        return 2 if self.guidance_scale != 1 else 1
+
+
+@dataclass(eq=False)
+class _Row:
+    order: Order
+    number: int
+    sigmas: np.ndarray
+    x: np.ndarray
+    future: asyncio.Future[np.ndarray]
+    step: int = 0
+    previous: np.ndarray | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.step == len(self.sigmas) - 1
+
+
+class InFlight:
+    """Serves Orders with `threads` parallel calls of at most `max_places` places each."""
+
+    def __init__(
+        self, generator: Generator, *, threads: int, max_places: int, max_waiting: int
+    ) -> None:
+        self._generator, self._diffusion = generator, generator.card.diffusion
+        self._threads, self._max_places, self._max_waiting = threads, max_places, max_waiting
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="denoise")
+        self._rows: deque[_Row] = deque()
+        self._held = 0  # rows accepted and not yet answered, in a call or between calls
+        self._calls = 0
+        self._row_s = 0.05  # of one row from start to end at full load, a moving average
+        name = generator.card.name
+        self._batch_size = metrics.BATCH_SIZE.labels(name)
+        self._inference_s = metrics.INFERENCE_SECONDS.labels(name)
+        self._gauge = metrics.QUEUED.labels(name)
+
+    async def __call__(self, order: Order) -> np.ndarray:
+        """float32 mV [n, 8, n_samples]. Cancelling frees the rows at the next call.
+
+        Errors: QueueFull; ModelFailed.
+        """
+        if self._held and self._held + order.n > self._max_waiting:
+            raise QueueFull(self._held * self._row_s / self._threads)
+        loop = asyncio.get_running_loop()
+        d = self._diffusion
+        sigmas = noise_levels(order.num_steps, d.sigma_min, d.sigma_max, d.rho)
+        shape = self._generator.card.latents
+        rows = [
+            _Row(order, i, sigmas, prior(order.seed, i, shape, sigmas[0]), loop.create_future())
+            for i in range(order.n)
+        ]
+        self._rows.extend(rows)
+        self._hold(order.n)
+        self._pump()
+        try:
+            return np.stack(await asyncio.gather(*(row.future for row in rows)))
+        finally:
+            for row in rows:
+                row.future.cancel()
+            self._hold(-order.n)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _hold(self, n: int) -> None:
+        self._held += n
+        self._gauge.set(self._held)
+
+    def _pump(self) -> None:
+        while self._calls < self._threads and (rows := self._take()):
+            self._calls += 1
+            asyncio.get_running_loop().create_task(self._advance(rows))
+
+    def _take(self) -> list[_Row]:
+        """The rows of the next call. They come back to the queue's front, so that what began first
+        ends first."""
+        rows: list[_Row] = []
+        room = self._max_places
+        # Two threads should share what there is rather than one take it all.
+        waiting = sum(row.order.places for row in self._rows if not row.future.done())
+        fair = max(1, -(-waiting // max(1, self._threads - self._calls)))
+        room = min(room, max(fair, self._rows[0].order.places if self._rows else 0))
+        while self._rows:
+            row = self._rows[0]
+            if row.future.done():
+                self._rows.popleft()
+                continue
+            if row.order.places > room:
+                break
+            rows.append(self._rows.popleft())
+            room -= row.order.places
+        return rows
+
+    async def _advance(self, rows: list[_Row]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            await loop.run_in_executor(self._pool, self._step, rows)
+            finished = [row for row in rows if row.finished and not row.future.done()]
+            if finished:
+                latents = np.stack([row.x for row in finished])
+                sigs = await loop.run_in_executor(self._pool, self._generator.decode, latents)
+                for row, sig in zip(finished, sigs, strict=True):
+                    self._deliver(row, sig)
+        except Exception:
+            for row in rows:
+                if not row.future.done():
+                    row.future.set_exception(ModelFailed())
+        seconds = loop.time() - started
+        places = sum(row.order.places for row in rows)
+        self._inference_s.observe(seconds)
+        self._batch_size.observe(places)
+        steps = np.mean([row.order.num_steps for row in rows])
+        self._row_s += 0.1 * (seconds * float(steps) / len(rows) - self._row_s)
+        self._rows.extendleft(reversed([row for row in rows if not row.future.done()]))
+        self._calls -= 1
+        self._pump()
+
+    def _step(self, rows: Sequence[_Row]) -> None:
+        """One call of the network, and the solver's step of each row."""
+        with_guidance = [i for i, row in enumerate(rows) if row.order.places == 2]
+        x = np.stack([row.x for row in rows])
+        sigma = np.array([row.sigmas[row.step] for row in rows], dtype=np.float32)
+        labels = np.stack([row.order.labels for row in rows])
+        if with_guidance:
+            x = np.concatenate([x, x[with_guidance]])
+            sigma = np.concatenate([sigma, sigma[with_guidance]])
+            labels = np.concatenate([labels, np.zeros_like(labels[with_guidance])])
+        out = self._generator.denoise(x, sigma, labels)
+        denoised = out[: len(rows)].copy()
+        for place, i in enumerate(with_guidance, start=len(rows)):
+            denoised[i] = guided(denoised[i], out[place], rows[i].order.guidance_scale)
+        for row, estimate in zip(rows, denoised, strict=True):
+            row.x = dpm_solver_pp_2m_step(row.x, estimate, row.previous, row.sigmas, row.step)
+            row.previous = estimate
+            row.step += 1
+
+    def _deliver(self, row: _Row, sig: np.ndarray) -> None:
+        if row.future.done():
+            return
+        if np.isfinite(sig).all():
+            row.future.set_result(sig)
+        else:
+            row.future.set_exception(ModelFailed())

@@ -1,0 +1,116 @@
+"""A request for synthetic ECGs -> an order; what was generated -> the answer's format."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ecg.card import GeneratorCard
+from ecg.draw import print_png
+from ecg.errors import UnreadableError, UnservableError
+from ecg.generated import Generated, as_csv, as_npz, as_wfdb_zip, implied
+from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, Labels, encode
+from ecg.leads import LEADS
+from service.inflight import Order
+
+MAX_SEED = 2**53  # every JSON reader keeps it exact
+JSON = "application/json"
+
+
+class SynthesizeRequest(BaseModel):
+    """What is asked for; what is left out is not given."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    n: int = Field(default=1, ge=1, le=64)
+    atrial_substrate: Literal["normal", "abnormal"] | None = None
+    statements: list[str] = Field(default=[], max_length=71)
+    age: float | None = Field(default=None, ge=0, le=MAX_AGE)
+    sex: Literal["male", "female"] | None = None
+    heart_rate: float | None = Field(default=None, ge=MIN_HEART_RATE, le=MAX_HEART_RATE)
+    seed: int | None = Field(default=None, ge=0, lt=MAX_SEED)
+    guidance_scale: float | None = Field(default=None, ge=1, le=10)
+    num_steps: int | None = Field(default=None, ge=1, le=64)
+
+
+def read_request(body: bytes) -> SynthesizeRequest:
+    """The request in a JSON body; an empty one asks for nothing in particular.
+
+    Errors: UnreadableError, UnservableError that names the field.
+    """
+    try:
+        return SynthesizeRequest.model_validate(orjson.loads(body) if body.strip() else {})
+    except orjson.JSONDecodeError as error:
+        raise UnreadableError(
+            f"not valid JSON at line {error.lineno}, column {error.colno}"
+        ) from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UnservableError(first["msg"], where) from None
+
+
+def order(request: SynthesizeRequest, card: GeneratorCard) -> tuple[Labels, Order]:
+    """The labels, what the statements imply included, and the order. Errors: UnservableError."""
+    for i, code in enumerate(request.statements):
+        if code not in card.statements:
+            raise UnservableError(
+                f"is not covered by this model; it covers {', '.join(card.statements)}",
+                f"statements[{i}]",
+            )
+    given = Labels(
+        request.atrial_substrate,
+        tuple(dict.fromkeys(request.statements)),
+        request.age,
+        request.sex,
+        request.heart_rate,
+    )
+    substrate = implied(given)
+    if substrate == "abnormal" and request.atrial_substrate == "normal":
+        raise UnservableError(
+            "normal contradicts the statements: AFIB, AFLT, LAO/LAE and RAO/RAE are abnormal",
+            "atrial_substrate",
+        )
+    labels = Labels(**{**asdict(given), "atrial_substrate": substrate})
+    seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
+    d = card.diffusion
+    return labels, Order(
+        n=request.n,
+        labels=encode(labels, card.statements),
+        seed=seed,
+        guidance_scale=request.guidance_scale or d.guidance_scale,
+        num_steps=request.num_steps or d.num_steps,
+    )
+
+
+def as_json(generated: Generated, card: GeneratorCard) -> dict[str, Any]:
+    """The JSON answer but for its request id."""
+    return {
+        "research_use_only": True,
+        "synthetic": True,
+        "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
+        "seed": generated.seed,
+        "fs": generated.fs,
+        "units": "mV",
+        "leads": LEADS,
+        "labels": asdict(generated.labels),
+        "sig": generated.sig.round(6).tolist(),
+    }
+
+
+def _as_png(generated: Generated) -> bytes:
+    return print_png(generated.record(0), title="Synthetic ECG, not a patient's")
+
+
+# Media type -> how the answer is written; JSON is the default and written by the edge.
+FORMATS: dict[str, Callable[[Generated], bytes]] = {
+    "application/x-npz": as_npz,
+    "text/csv": as_csv,
+    "image/png": _as_png,
+    "application/zip": as_wfdb_zip,
+}

@@ -1,0 +1,135 @@
+"""The denoiser of ECG-LDM: a 1-D U-Net over latents, preconditioned as in EDM.
+
+Outside, everyone sees D(x; sigma, labels) only (Karras et al. 2022, doi 10.48550/arXiv.2206.00364).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.blocks import Attention, ConvBlock, Downsample, Upsample, norm
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Widths at lengths 128, 64 and 32 (attention at all but the first), blocks a length; the
+    noise levels of training; how often all labels are dropped, or each by itself."""
+
+    widths: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 2
+    kernel: int = 3
+    n_embedding: int = 256
+    sigma_data: float = 0.5
+    P_mean: float = -0.6
+    P_std: float = 1.2
+    drop_all: float = 0.1
+    drop_each: float = 0.15
+
+
+class Denoiser(nn.Module):
+    """D(x; sigma, labels): x [n, latents, time], sigma [n], labels [n, features] -> denoised."""
+
+    def __init__(self, n_latents: int, n_labels: int, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.sigma_data = config.sigma_data
+        self.net = UNet(n_latents, n_labels, config)
+
+    def forward(self, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+        sigma = sigma[:, None, None]
+        total = sigma**2 + self.sigma_data**2
+        c_skip = self.sigma_data**2 / total
+        c_out = sigma * self.sigma_data / total.sqrt()
+        c_in = 1 / total.sqrt()
+        c_noise = sigma[:, 0, 0].log() / 4
+        return c_skip * x + c_out * self.net(c_in * x, c_noise, labels).to(x.dtype)
+
+
+class UNet(nn.Module):
+    """Down, middle and up with skips; noise level and labels modulate every block."""
+
+    def __init__(self, n_latents: int, n_labels: int, config: DenoiserConfig) -> None:
+        super().__init__()
+        widths, k, e = config.widths, config.kernel, config.n_embedding
+        self.frequencies = nn.Buffer(torch.exp(torch.linspace(0, math.log(1000), 32)))
+        self.embed_noise = nn.Linear(64, e)
+        self.embed_labels = nn.Linear(n_labels, e)
+        self.embed = nn.Sequential(nn.SiLU(), nn.Linear(e, e), nn.SiLU())
+        self.stem = nn.Conv1d(n_latents, widths[0], k, 1, k // 2)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        skips = [widths[0]]
+        width = widths[0]
+        for level, out in enumerate(widths):
+            if level:
+                self.down.append(Downsample(width, out))
+                width = out
+                skips.append(width)
+            for _ in range(config.blocks):
+                self.down.append(Stage(width, out, k, e, attention=level > 0))
+                width = out
+                skips.append(width)
+        self.middle = Stage(width, width, k, e, attention=True)
+        for level, out in reversed(list(enumerate(widths))):
+            for _ in range(config.blocks + 1):
+                self.up.append(Stage(width + skips.pop(), out, k, e, attention=level > 0))
+                width = out
+            if level:
+                self.up.append(Upsample(width, widths[level - 1]))
+                width = widths[level - 1]
+        self.out = nn.Sequential(norm(width), nn.SiLU(), nn.Conv1d(width, n_latents, k, 1, k // 2))
+        nn.init.zeros_(self.out[-1].weight)
+
+    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
+        angle = c_noise[:, None] * self.frequencies
+        wave = torch.cat([angle.cos(), angle.sin()], dim=1)
+        e = self.embed(self.embed_noise(wave) + self.embed_labels(labels))
+        x = self.stem(x)
+        skips = [x]
+        for part in self.down:
+            x = part(x, e) if isinstance(part, Stage) else part(x)
+            skips.append(x)
+        x = self.middle(x, e)
+        for part in self.up:
+            if isinstance(part, Stage):
+                x = part(torch.cat([x, skips.pop()], dim=1), e)
+            else:
+                x = part(x)
+        return self.out(x)
+
+
+class Stage(nn.Module):
+    """A block and, where asked for, attention after it."""
+
+    def __init__(self, width: int, out: int, kernel: int, n_embedding: int, attention: bool):
+        super().__init__()
+        self.block = ConvBlock(width, out, kernel, n_embedding)
+        self.attention = Attention(out) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.attention(self.block(x, embedding))
+
+
+class DenoisingLoss:
+    """EDM's loss, weighted by noise level (eq. 8); sigma from a log-normal distribution.
+
+    A batch may bring its own `noise` and `sigma`: then the loss is the same each time.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        self.config = config
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        c, x = self.config, batch["latents"]
+        sigma = batch.get("sigma")
+        if sigma is None:
+            sigma = (c.P_mean + c.P_std * torch.randn(len(x), device=x.device)).exp()
+        noise = batch.get("noise")
+        if noise is None:
+            noise = torch.randn_like(x)
+        denoised = model(x + sigma[:, None, None] * noise, sigma, batch["labels"]).float()
+        weight = (sigma**2 + c.sigma_data**2) / (sigma * c.sigma_data) ** 2
+        return (weight[:, None, None] * (denoised - x) ** 2).mean()

@@ -1,0 +1,181 @@
+"""python -m training.export_generator: an autoencoder's and a denoiser's run -> models_store/."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from ecg.card import Diffusion, GeneratorCard, Metric
+from ecg.labels import n_features
+from ecg.leads import INDEPENDENT_LEADS
+from ecg.store import CARD, DECODER, DENOISER
+from training.autoencoder import Autoencoder
+from training.denoiser import Denoiser, DenoiserConfig
+from training.export import training_data, without_traces, write_table
+from training.shards import preparation_from
+from training.train_denoiser import load_autoencoder
+
+MAX_DIFFERENCE = 1e-3
+SIGMAS = (0.002, 0.05, 0.5, 5.0, 80.0)
+
+
+class Decoder(nn.Module):
+    """Normalised latents -> mV: the normalisation undone, then the autoencoder's decoder."""
+
+    def __init__(self, autoencoder: Autoencoder, offset: list[float], scale: list[float]) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.offset = nn.Buffer(torch.tensor(offset)[:, None])
+        self.scale = nn.Buffer(torch.tensor(scale)[:, None])
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.autoencoder.decode(latents * self.scale + self.offset)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export_generator", description=__doc__
+    )
+    parser.add_argument("--run", type=Path, default=Path("runs/denoiser"))
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--name", default="ldm")
+    parser.add_argument("--store", type=Path, default=Path("models_store"))
+    parser.add_argument("--num-steps", type=int, default=10, help="the service's default")
+    parser.add_argument("--guidance-scale", type=float, default=1.5, help="the service's default")
+    args = parser.parse_args()
+    known = json.loads((args.run / "run.json").read_text())
+    denoiser, decoder = load(args.run, known)
+    folder = args.store / args.name
+    folder.mkdir(parents=True, exist_ok=True)
+    n_latents, n_labels = len(known["offset"]), n_features(known["statements"])
+    x, labels = torch.randn(2, n_latents, 128), torch.zeros(2, n_labels)
+    hashes = {}
+    for file, model, inputs, names, output in (
+        (DENOISER, denoiser, (x, torch.ones(2), labels), ["x", "sigma", "labels"], "denoised"),
+        (DECODER, decoder, (x,), ["latents"], "sig"),
+    ):
+        weights = export_onnx(model, inputs, names, output)
+        difference = parity(model, weights, inputs, names)
+        if difference > MAX_DIFFERENCE:
+            raise SystemExit(f"refused: {file} differs from torch by {difference:.2g}")
+        (folder / file).write_bytes(weights)
+        hashes[file] = hashlib.sha256(weights).hexdigest()
+        print(f"{folder / file}: {len(weights) / 2**20:.2f} MiB, parity {difference:.1e}")
+    preparation = preparation_from(known["preparation"])
+    evaluation = args.run / "evaluation.json"
+    metrics = json.loads(evaluation.read_text()) if evaluation.exists() else []
+    card = GeneratorCard(
+        name=args.name,
+        version=args.version,
+        created=date.today().isoformat(),
+        architecture=f"ECG-LDM, latent diffusion, widths {known['config']['model']['widths']}",
+        n_parameters=sum(p.numel() for m in (denoiser, decoder) for p in m.parameters()),
+        fs=preparation.fs,
+        n_samples=preparation.n_samples,
+        leads=INDEPENDENT_LEADS,
+        statements=tuple(known["statements"]),
+        preparation=preparation,
+        chosen_on="fold 9 (weights)",
+        metrics=tuple(Metric(**m) for m in metrics),
+        training_data=training_data(known["sources"]),
+        licence="Apache-2.0",
+        intended_use="Research: training and testing of ECG models.",
+        not_for="Anything that presents a generated ECG as a patient's.",
+        limitations=(
+            "Baseline wander is not generated: it was trained on signals high-passed at 0.5 Hz.",
+            "Statements with few training examples are generated poorly.",
+        ),
+        sha256=hashes[DENOISER],
+        decoder_sha256=hashes[DECODER],
+        latents=(n_latents, 128),
+        diffusion=Diffusion(
+            sigma_data=denoiser.sigma_data,
+            sigma_min=0.002,
+            sigma_max=80.0,
+            rho=7.0,
+            num_steps=args.num_steps,
+            guidance_scale=args.guidance_scale,
+        ),
+    )
+    (folder / CARD).write_text(card.model_dump_json(indent=1) + "\n")
+    write_table(args.store)
+
+
+def load(run: Path, known: dict) -> tuple[Denoiser, Decoder]:
+    """The best weights of a run, and the decoder that it was trained with."""
+    autoencoder = load_autoencoder(Path(known["autoencoder"]))
+    decoder = Decoder(autoencoder, known["offset"], known["scale"]).eval()
+    config = DenoiserConfig(**known["config"]["model"])
+    denoiser = Denoiser(len(known["offset"]), n_features(known["statements"]), config)
+    denoiser.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
+    return denoiser.eval(), decoder
+
+
+def export_onnx(
+    model: nn.Module, inputs: tuple[Tensor, ...], names: list[str], output: str
+) -> bytes:
+    """The network with a free batch size, its weights stored in half precision."""
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(
+        model,
+        inputs,
+        input_names=names,
+        output_names=[output],
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
+        dynamo=True,
+        verbose=False,
+    )
+    return halve(without_traces(program.model_proto)).SerializeToString()
+
+
+def halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Large weights as float16, cast back when the model is loaded: half the megabytes, and the
+    arithmetic stays float32."""
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < 256:
+            continue
+        half = numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_half")
+        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
+        tensor.CopyFrom(half)
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def parity(model: nn.Module, weights: bytes, inputs: tuple[Tensor, ...], names: list[str]) -> float:
+    """The largest difference between torch and ONNX Runtime, both with the stored weights, over
+    noise levels."""
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.numel() >= 256:
+                p.copy_(p.half().float())
+    session = ort.InferenceSession(weights, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for sigma in SIGMAS if len(inputs) == 3 else (1.0,):
+        given = list(inputs)
+        if len(given) == 3:
+            given[0], given[1] = inputs[0] * (sigma**2 + 0.25) ** 0.5, torch.full((2,), sigma)
+        with torch.inference_mode():
+            expected = model(*given).numpy()
+        got = session.run(None, {n: v.numpy() for n, v in zip(names, given, strict=True)})[0]
+        worst = max(worst, float(np.abs(got - expected).max()))
+    return worst
+
+
+if __name__ == "__main__":
+    main()
