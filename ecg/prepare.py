@@ -37,10 +37,6 @@ class Preparation:
     denoising: Denoising | None = None
     scale_mv: float = 1.0
 
-    @property
-    def segment_s(self) -> float:
-        return self.n_samples / self.fs
-
 
 @dataclass(frozen=True)
 class Segments:

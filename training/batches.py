@@ -39,7 +39,7 @@ class BatchConfig:
     shorter: float = 0.15
     gain: float = 0.1
     noise_mv: float = 0.03
-    mixed: float = 0.3
+    mixed: float = 0.0
     spread: float = 0.5
 
 

@@ -59,7 +59,9 @@ def unpack(file: File, max_bytes: int, keep: set[str] | None = None) -> list[Fil
     with open_zip(file.content) as archive:
         for info in archive.infolist():
             name = info.filename  # may be empty, on which `is_dir` raises
-            if name.endswith("/") or (keep is not None and name not in keep):
+            if name.endswith("/") or name.startswith("__MACOSX/"):  # macOS puts its own files in
+                continue
+            if keep is not None and name not in keep:
                 continue
             content = _inflate(archive, info, max_bytes)
             max_bytes -= len(content)

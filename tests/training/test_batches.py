@@ -119,6 +119,24 @@ def test_a_shortened_segment_is_a_stretch_of_at_least_five_seconds(a_shard):
         assert (stretches == sig[0, :n].numpy()).all(axis=2).any()
 
 
+def test_the_gain_of_a_segment_is_log_normal(a_shard):
+    sig = np.ones((40, 8, 1000), dtype=np.float16)
+    config = replace(PLAIN, gain=0.1)
+    batch = batches_of([a_shard(40, sig=sig)], config, size=2000)(0, 0, 1)["sig"][:, :, :2]
+    assert (batch == batch[:, :1, :1]).all(), "one for all leads and samples"
+    assert batch[:, 0, 0].log().std().item() == pytest.approx(0.1, abs=0.01)
+
+
+def test_noise_is_white_and_mostly_weaker_than_its_limit(a_shard):
+    sig = np.zeros((40, 8, 1000), dtype=np.float16)
+    config = replace(PLAIN, noise_mv=0.03)
+    noise = batches_of([a_shard(40, sig=sig)], config, size=500)(0, 0, 1)["sig"]
+    level = noise.std(dim=(1, 2))
+    assert level.max() < 0.0305
+    assert level.median().item() == pytest.approx(0.03 * 0.5**2, rel=0.2)
+    assert (noise[:, 0, 1:] * noise[:, 0, :-1]).mean().abs() < 1e-5
+
+
 def test_padding_stays_zero_and_masked(a_shard):
     n_valid = np.full(40, 600, dtype=np.int32)
     batch = batches_of([a_shard(40, n_valid=n_valid)], BatchConfig())(0, 0, 1)

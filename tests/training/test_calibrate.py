@@ -72,7 +72,12 @@ def test_rare_outputs_share_a_threshold_and_common_ones_have_their_own(rng):
     logit = 3 * label - 2 + rng.standard_normal((n, 4))
     threshold = fit("any", 1, logit, label, ()).threshold
     assert threshold[1] == threshold[2]
-    assert len({threshold[0], threshold[1], threshold[3]}) == 3
+    for j in (0, 3):
+        found = fit("any", 1, logit[:, [j]], label[:, [j]], ())
+        probability = sigmoid(found.slope[0] * logit[:, j] + found.offset[0])
+        best = best_f1_threshold(probability, label[:, j])
+        assert threshold[j] == found.threshold[0] == pytest.approx(best, abs=2e-4)
+        assert threshold[j] != threshold[1]
 
 
 def test_what_implies_the_substrate_has_no_lower_threshold(rng):

@@ -105,6 +105,12 @@ def test_what_is_exported_answers_like_the_trained_network(store, own_run, recor
     assert ((probability > 0) & (probability < 1)).all()
 
 
+def test_the_exported_file_names_none_of_the_exporters_files(store):
+    weights = (store / "prednet" / "model.onnx").read_bytes()
+    assert b"stack_trace" not in weights
+    assert b"prednet.py" not in weights
+
+
 def test_the_card_says_what_was_measured_on_what(store):
     card = load_classifier(store / "prednet", "cpu").card
     assert (card.name, card.version, card.statements) == ("prednet", "0.0.1", ())

@@ -120,8 +120,9 @@ def test_folders_in_a_zip_are_no_files(bodies):
 
 
 def test_a_file_of_no_name_in_a_zip_is_read_like_any_other(bodies):
-    content = as_zip([File(bodies["csv"][0].content, "")])
-    assert len(read([File(content)], HINTS)) == 1
+    content = as_zip([File(bodies["csv"][0].content, "name.csv")])
+    nameless = content.replace(b"name.csv", b"\x00ame.csv")  # a name ends where it begins
+    assert len(read([File(nameless)], HINTS)) == 1
 
 
 def test_as_much_as_is_allowed_may_be_unpacked(bodies):
@@ -261,3 +262,9 @@ def test_only_an_ecg_error_escapes_from_a_mutated_json_value(seed, record):
         assert error.problem
     else:
         assert all(r.sig.shape == (12, 1000) for r in records)
+
+
+def test_what_macos_adds_to_a_zip_is_left_out(record):
+    extra = File(b"\x00\x05\x16\x07not an ECG", "__MACOSX/._00009_lr.hea")
+    (got,) = read([File(as_zip([*wfdb_files("00009_lr"), extra]))], Hints())
+    assert np.array_equal(got.sig, record.sig)
