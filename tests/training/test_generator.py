@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,10 +124,14 @@ def data(tmp_path: Path, records: dict[str, Record]) -> Path:
 
 
 def command(verb: str, *arguments: object) -> str:
+    command = [sys.executable, "-m", f"training.{verb}", "--preset", "smoke"]
     done = subprocess.run(
-        [sys.executable, "-m", f"training.{verb}", "--preset", "smoke", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        [*command, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
