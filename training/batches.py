@@ -22,7 +22,8 @@ LEAD_SETS = {
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """`source_share`: of a batch, by source (evenly by segment where it is empty).
+    """`source_share`: of a batch, by source; one that it does not name gets as much as the
+    largest named (evenly by segment where none is named).
     `lead_set_share`: how often only the leads of a set are left; the rest keeps all, or with
     `random_leads` a random subset. `shorter`: how often a segment is cut to 5-10 s. `gain`: spread
     of a random amplification. `noise_mv`: the largest white noise added. `mixed`: how often a
@@ -62,7 +63,9 @@ class TrainingBatches:
     ) -> None:
         self.parts, self.outputs = parts, list(outputs)
         self.size, self.seed, self.config = size, seed, config
-        weights = [config.source_share.get(p.source, 0.0) for p in parts]
+        named = config.source_share
+        largest = max((named[p.source] for p in parts if p.source in named), default=0.0)
+        weights = [named.get(p.source, largest) for p in parts]
         if not any(weights):
             weights = [len(p.sig) for p in parts]
         self.share = np.array(weights, dtype=float) / sum(weights)

@@ -16,6 +16,7 @@ from ecg.leads import INDEPENDENT_LEADS
 from ecg.prepare import Denoising, Preparation, condition, cut
 from ecg.record import MIN_DURATION_S
 from ecg.statements import STATEMENTS
+from training.sources import own
 from training.sources.labelled import UNKNOWN, Labelled
 
 CODES = tuple(STATEMENTS)
@@ -122,7 +123,9 @@ def load(path: Path) -> Shard:
 
 
 def load_all(folder: Path) -> Iterator[Shard]:
-    """Every shard in `folder`, all of one preparation."""
+    """Every shard in `folder`, all of one preparation. Beside a user's own shard, what others say
+    of the atrial substrate is unknown: the user's label, not the open proxy, is what is learned.
+    """
     paths = sorted(folder.glob("*.npz"))
     if not paths:
         raise SystemExit(f"no shards in {folder}: run python -m training.prepare first")
@@ -132,6 +135,8 @@ def load_all(folder: Path) -> Iterator[Shard]:
         first = first or shard.preparation
         if shard.preparation != first:
             raise SystemExit(f"{path} was prepared unlike the others in {folder}")
+        if shard.source != own.NAME and folder / f"{own.NAME}.npz" in paths:
+            shard.label[:, 0] = UNKNOWN
         yield shard
 
 

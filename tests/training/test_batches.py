@@ -109,6 +109,16 @@ def test_sources_are_drawn_by_their_share(a_shard):
     assert evenly.mean().item() == pytest.approx(4 / 44, abs=0.02), "by segment without a share"
 
 
+def test_a_source_without_a_named_share_is_drawn_as_often_as_the_largest(a_shard):
+    parts = [
+        replace(a_shard(40, source="ptb-xl"), label=np.zeros((40, 72), np.int8)),
+        replace(a_shard(40, source="own"), label=np.ones((40, 72), np.int8)),
+    ]
+    config = replace(PLAIN, source_share={"ptb-xl": 0.6, "cinc2017": 0.4})
+    from_own = batches_of(parts, config, size=4000)(0, 0, 1)["label"]
+    assert from_own.mean().item() == pytest.approx(0.5, abs=0.03)
+
+
 def test_a_shortened_segment_is_a_stretch_of_at_least_five_seconds(a_shard):
     shard = a_shard(10)
     batch = batches_of([shard], replace(PLAIN, shorter=1.0))(0, 0, 1)

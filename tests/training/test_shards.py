@@ -99,6 +99,19 @@ def test_a_shard_is_plain_arrays(shard, tmp_path):
         assert all(arrays[name].dtype != object for name in arrays.files)
 
 
+def test_beside_ones_own_labels_the_proxy_is_unknown(a_shard, tmp_path):
+    for name in ("own", "ptb-xl"):
+        shard = a_shard(source=name)
+        save(replace(shard, label=np.ones_like(shard.label)), tmp_path / f"{name}.npz")
+    label = {part.source: part.label for part in load_all(tmp_path)}
+    assert (label["own"] == 1).all()
+    assert (label["ptb-xl"][:, 0] == -1).all()
+    assert (label["ptb-xl"][:, 1:] == 1).all()
+    (tmp_path / "own.npz").unlink()
+    (alone,) = load_all(tmp_path)
+    assert (alone.label == 1).all()
+
+
 def test_shards_of_different_preparations_are_not_mixed(a_shard, tmp_path):
     save(a_shard(source="a"), tmp_path / "a.npz")
     save(replace(a_shard(source="b"), preparation=Preparation(scale_mv=2.0)), tmp_path / "b.npz")
