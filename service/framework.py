@@ -11,6 +11,8 @@ from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.edge import FRAMEWORK_PATHS
+
 
 class EdgeService(Service[Any]):
     """A BentoML service whose requests reach the edge without what was measured to hurt.
@@ -30,7 +32,7 @@ class EdgeService(Service[Any]):
 
 def known_paths(service: Service[Any]) -> frozenset[str]:
     """Paths without parameters: the framework's, the mounted apps' and their static files'."""
-    paths = {"/livez", "/healthz", "/readyz", "/metrics"}
+    paths: set[str] = set(FRAMEWORK_PATHS)
     for app, *_ in service.mount_apps:
         for route in app.routes if isinstance(app, Starlette) else ():
             path = getattr(route, "path", "")

@@ -14,7 +14,7 @@ from torch import nn
 from ecg.decision import Calibration, RecordRule, calibrate, decide
 from ecg.statements import ATRIAL_STATEMENTS
 from training import calibrate as calibration
-from training.batches import lead_set_mask
+from training.batches import LEAD_SETS, lead_set_mask
 from training.metrics import auroc, bootstrap, common_columns, ece, macro_auroc, share
 from training.prednet import Committee, PredNet, PredNetConfig
 from training.shards import Shard, load_all
@@ -27,8 +27,7 @@ FITTED = (
     ("2 or 3 independent leads", 2, ("limb leads",)),
     ("1 lead", 1, ("lead II", "lead I")),
 )
-LEAD_SETS = ("12 leads", "limb leads", "lead II", "lead I")
-RUNS = "several, of different seeds, are averaged; what is found is left in the first"
+RUNS = "several are averaged as one network; what is found is left in the first"
 TOP_K = (1, 2, 3)
 MAX_LOSS = 0.005  # of AUROC, for the rule under which no paroxysm can vanish
 
@@ -103,7 +102,7 @@ def outputs_of(model: nn.Module, part: Shard, statements: tuple[str, ...]) -> li
     label = part.label[:, columns(statements)]
     has = part.lead_mask.any(axis=0)
     sets = [s for s in LEAD_SETS if has[lead_set_mask(s) > 0].all()]
-    return [Outputs(part, s, *logits_of(model, part, s), label) for s in sets or LEAD_SETS[:1]]
+    return [Outputs(part, s, *logits_of(model, part, s), label) for s in sets or ["12 leads"]]
 
 
 def implying_statements(statements: tuple[str, ...], sources: list[str]) -> list[str]:
