@@ -108,7 +108,8 @@ class ClassifierCard(_Card):
 
 
 class Diffusion(_Strict):
-    """Noise levels of the sampler, and its defaults (EDM's names)."""
+    """Noise levels of the sampler, and its defaults (EDM's names). Guidance applies at noise levels
+    within `guidance_interval`."""
 
     sigma_data: float
     sigma_min: float
@@ -116,6 +117,7 @@ class Diffusion(_Strict):
     rho: float
     num_steps: int
     guidance_scale: float
+    guidance_interval: Interval
 
 
 class GeneratorCard(_Card):

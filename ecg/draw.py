@@ -36,6 +36,7 @@ PAPER, INK, FINE, BOLD = "#fffdfc", "#000000", "#f8cfcb", "#ea9e98"
 FINE_MM, BOLD_MM, TRACE_MM, MARK_MM = 0.1, 0.2, 0.33, 0.25
 LABEL_MM, TEXT_MM, HALO_MM = 3.8, 3.2, 0.4  # text sizes, and the paper kept clear around text
 LABEL_RISE_MM, MAX_SLIDE_MM = 11.0, 20.0  # lead names: above the baseline, and out of a wave's way
+SYNTHETIC = "Synthetic ECG, not a patient's"
 CLIPPED = " *"  # after a lead's name
 MAX_TITLE = 110  # characters that fit on the paper
 MIN_PX_PER_MM, MAX_PX_PER_MM = 2.0, 24.0
@@ -89,7 +90,8 @@ def print_svg(record: Record, title: str = "", start_s: float = 0.0) -> str:
     """The print as an SVG document, 1 user unit to the millimetre; one path a trace.
 
     Args:
-        title: drawn in the header, cut if it is longer than the paper.
+        title: drawn in the header, cut if it is longer than the paper; that the record is
+            synthetic comes before it.
         start_s: where in the record the 10 s that are shown begin.
     Raises:
         UnservableError: `start_s` does not lie in the record.
@@ -155,7 +157,10 @@ def layout(record: Record, title: str = "", start_s: float = 0.0) -> Layout:
     primitives: list[Lines | Text] = _grid(n_rows)
     for row in range(n_rows):
         primitives += _row([s for s in strips if s.row == row], shown, record.fs)
-    title = "".join(c for c in title if c.isprintable()).strip() or "Electrocardiogram"
+    title = "".join(c for c in title if c.isprintable()).strip()
+    if record.meta.synthetic:
+        title = f"{SYNTHETIC}: {title}" if title else SYNTHETIC
+    title = title or "Electrocardiogram"
     cut = title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 3] + "..."
     extent = f"{start_s:g} to {end_s:g} s of {record.duration_s:g} s"
     footer = f"25 mm/s   10 mm/mV   {record.fs:g} Hz   no filter   {extent}"
@@ -171,7 +176,8 @@ def layout(record: Record, title: str = "", start_s: float = 0.0) -> Layout:
         Text(MARGIN_MM, foot, TEXT_MM, footer),
         Text(width - MARGIN_MM, foot, TEXT_MM, "Research use only", right=True),
     ]
-    description = f"Electrocardiogram, leads {', '.join(shown)}; {footer}; research use only."
+    kind = "Synthetic electrocardiogram" if record.meta.synthetic else "Electrocardiogram"
+    description = f"{kind}, leads {', '.join(shown)}; {footer}; research use only."
     return Layout(width, height, tuple(primitives), title, " ".join(description.split()))
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,7 +33,9 @@ class Generated:
     seed: int
 
     def record(self, i: int) -> Record:
-        return Record(self.sig[i], self.fs, LEADS, Meta(f"synthetic-{self.seed}-{i}"))
+        return Record(
+            self.sig[i], self.fs, LEADS, Meta(f"synthetic-{self.seed}-{i}", synthetic=True)
+        )
 
 
 def twelve_leads(sig: np.ndarray) -> np.ndarray:
@@ -46,31 +50,67 @@ def implied(labels: Labels) -> str | None:
     return labels.atrial_substrate
 
 
+def label_of(labels: Labels) -> int:
+    """The public set's label: 0 normal, 1 abnormal, -1 not given."""
+    return LABEL_OF[labels.atrial_substrate]
+
+
 def as_npz(generated: Generated) -> bytes:
-    """`data` float32 [n, time, lead], `label` [n] (0 normal, 1 abnormal, -1 not given), and what
-    they are."""
-    n = len(generated.sig)
+    """`data` float32 [n, time, lead], `label` [n], and what they are."""
     out = io.BytesIO()
-    np.savez_compressed(
-        out,
-        data=generated.sig.transpose(0, 2, 1),
-        label=np.full(n, LABEL_OF[generated.labels.atrial_substrate], dtype=np.int8),
-        fs=np.float64(generated.fs),
-        leads=np.array(LEADS),
-        units=np.array("mV"),
-        seed=np.int64(generated.seed),
-        statements=np.array(generated.labels.statements, dtype=np.str_),
-        synthetic=np.array(True),
-    )
+    n = len(generated.sig)
+    write_npz(out, [generated.sig], [generated.labels] * n, generated.fs, generated.seed)
     return out.getvalue()
+
+
+def write_npz(
+    file: BinaryIO,
+    chunks: Iterable[np.ndarray],
+    labels: Sequence[Labels],
+    fs: float,
+    seed: int,
+) -> None:
+    """NPZ of ECGs that come in chunks, float32 mV [k, 12, time], and may be more than memory holds.
+
+    labels: of each ECG. `statements` are those that all of them have.
+    """
+    common = [code for code in labels[0].statements if all(code in x.statements for x in labels)]
+    arrays = {
+        "label": np.array([label_of(x) for x in labels], dtype=np.int8),
+        "fs": np.float64(fs),
+        "leads": np.array(LEADS),
+        "units": np.array("mV"),
+        "seed": np.int64(seed),
+        "statements": np.array(common, dtype=np.str_),
+        "synthetic": np.array(True),
+    }
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as f:
+                np.lib.format.write_array(f, np.asarray(array), allow_pickle=False)
+        with archive.open("data.npy", "w", force_zip64=True) as f:
+            begun = False
+            for chunk in chunks:
+                by_time = np.ascontiguousarray(chunk.transpose(0, 2, 1), dtype="<f4")
+                if not begun:
+                    shape = (len(labels), *by_time.shape[1:])
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(f, header)
+                    begun = True
+                f.write(by_time.tobytes())
 
 
 def as_csv(generated: Generated) -> bytes:
     """No header; a row an ECG: time x lead columns in mV, then the label."""
-    rows = generated.sig.transpose(0, 2, 1).reshape(len(generated.sig), -1)
-    label = LABEL_OF[generated.labels.atrial_substrate]
-    text = "\n".join(",".join(f"{v:.5f}" for v in row) + f",{label}" for row in rows)
-    return (text + "\n").encode()
+    labels = [generated.labels] * len(generated.sig)
+    return b"".join(csv_rows(generated.sig, labels))
+
+
+def csv_rows(sig: np.ndarray, labels: Sequence[Labels]) -> Iterator[bytes]:
+    """Lines of ECGs [n, 12, time], each with its own labels."""
+    for one, asked in zip(sig, labels, strict=True):
+        values = ",".join(f"{v:.5f}" for v in one.T.ravel())
+        yield f"{values},{label_of(asked)}\n".encode()
 
 
 def as_wfdb_zip(generated: Generated) -> bytes:
@@ -79,20 +119,31 @@ def as_wfdb_zip(generated: Generated) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for i, sig in enumerate(generated.sig):
             name = f"synthetic_{generated.seed}_{i:05d}"
-            units = np.round(sig.astype(float) * UNITS_A_MV).clip(-32767, 32767).astype("<i2")
-            archive.writestr(f"{name}.hea", _header(name, units, generated))
-            archive.writestr(f"{name}.dat", units.T.tobytes())
+            for file, content in wfdb_record(name, sig, generated.fs, generated.labels).items():
+                archive.writestr(file, content)
     return out.getvalue()
 
 
-def _header(name: str, units: np.ndarray, generated: Generated) -> str:
-    """The header of a record whose samples are `units` [lead, time] (WFDB's header(5))."""
-    lines = [f"{name} {len(units)} {generated.fs:g} {units.shape[1]}"]
+def wfdb_record(name: str, sig: np.ndarray, fs: float, labels: Labels) -> dict[str, bytes]:
+    """File name -> content: header and signal file of an ECG [12, time] (WFDB's header(5))."""
+    units = np.round(sig.astype(float) * UNITS_A_MV).clip(-32767, 32767).astype("<i2")
+    lines = [f"{name} {len(units)} {fs:g} {units.shape[1]}"]
     for lead, row in zip(LEADS, units, strict=True):
         checksum = int(row.sum(dtype=np.int64)) & 0xFFFF
         checksum = checksum - 0x10000 if checksum >= 0x8000 else checksum
         lines.append(f"{name}.dat 16 {UNITS_A_MV}(0)/mV 16 0 {row[0]} {checksum} 0 {lead}")
-    labels = generated.labels
-    asked = [labels.atrial_substrate and f"substrate {labels.atrial_substrate}", *labels.statements]
-    lines += [f"# {NOTE}", f"# asked for: {', '.join(filter(None, asked)) or 'nothing'}"]
-    return "\n".join(lines) + "\n"
+    lines += [f"# {NOTE}", f"# asked for: {asked_for(labels) or 'nothing'}"]
+    header = "\n".join(lines) + "\n"
+    return {f"{name}.hea": header.encode(), f"{name}.dat": units.T.tobytes()}
+
+
+def asked_for(labels: Labels) -> str:
+    """The labels that were given, in words."""
+    given = [
+        labels.atrial_substrate and f"substrate {labels.atrial_substrate}",
+        *labels.statements,
+        labels.sex,
+        f"{labels.age:g} years" if labels.age is not None else None,
+        f"{labels.heart_rate:g} beats a minute" if labels.heart_rate is not None else None,
+    ]
+    return ", ".join(filter(None, given))

@@ -17,10 +17,12 @@ MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3}  # micro sign and
 
 @dataclass(frozen=True)
 class Meta:
-    """What came with the samples. `record_id` is the sender's, echoed and never logged."""
+    """What came with the samples. `record_id` is the sender's, echoed and never logged;
+    `synthetic` if the sender says that a model made them."""
 
     record_id: str | None = None
     ignored_channels: tuple[str, ...] = ()
+    synthetic: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,7 +58,8 @@ async def answer(request: Request, endpoint: str, work: Work) -> Response:
 
 def json_response(value: dict[str, Any], request_id: str | None = None) -> Response:
     headers = {"X-Request-ID": request_id} if request_id else None
-    return Response(orjson.dumps(value), headers=headers, media_type="application/json")
+    body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, headers=headers, media_type="application/json")
 
 
 def accepted(request: Request, offered: tuple[str, ...]) -> str:

@@ -17,6 +17,8 @@ from ecg.draw import print_png, print_svg
 from ecg.errors import UnservableError
 from ecg.formats import File, Hints
 from ecg.generated import Generated, twelve_leads
+from ecg.statements import STATEMENTS
+from ecg.store import Classifier, Generator
 from service import classify, logs, metrics, openapi, pages, problems, synthesize
 from service.answering import accepted, answer, json_response
 from service.engine import Engine
@@ -145,7 +147,7 @@ async def post_synthesize(request: Request) -> Response:
         media_type = accepted(request, ("application/json", *synthesize.FORMATS))
         asked = synthesize.read_request(files[0].content)
         labels, order = synthesize.order(asked, card)
-        if media_type == "image/png" and order.n > 1:
+        if media_type.startswith("image/") and order.n > 1:
             raise UnservableError("must be 1 for a picture", "n")
         sig = twelve_leads(await inflight(order))
         metrics.SEGMENTS.labels("synthesize", "answered").inc(order.n)
@@ -160,8 +162,14 @@ async def post_synthesize(request: Request) -> Response:
 
 async def get_models(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    cards = [{**m.card.model_dump(mode="json"), "device": m.device} for m in engine.models]
-    return json_response({"models": cards})
+    return json_response({"models": [_described(m) for m in engine.models]})
+
+
+def _described(model: Classifier | Generator) -> dict[str, Any]:
+    """The card, where the model runs, and its statements in words."""
+    card = model.card
+    words = {code: STATEMENTS[code].description for code in card.statements}
+    return {**card.model_dump(mode="json"), "device": model.device, "descriptions": words}
 
 
 async def anything_else(request: Request) -> Response:

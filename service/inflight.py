@@ -1,8 +1,8 @@
 """In-flight batching of a sampler: rows at different steps share a call of the network.
 
 A new row joins at the next call instead of waiting for running ones to end, and a cancelled one
-leaves at the next call. A row's noise is its own, so an answer does not depend on its company. With
-guidance a row takes two places in a call, with its labels and without.
+leaves at the next call. A row's noise is its own, so an answer does not depend on its company. A
+guided row takes two places in a call, with its labels and without.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg.sampling import dpm_solver_pp_2m_step, guided, noise_levels, prior
+from ecg.sampling import dpm_solver_pp_2m_step, guided, is_guided, noise_levels, prior
 from ecg.store import Generator
 from service import metrics
 from service.batcher import ModelFailed, QueueFull
@@ -31,21 +31,22 @@ class Order:
     guidance_scale: float
     num_steps: int
 
-    @property
-    def places(self) -> int:
-        """That a row takes in a call of the network."""
-        return 2 if self.guidance_scale != 1 else 1
-
 
 @dataclass(eq=False)
 class _Row:
     order: Order
     number: int
     sigmas: np.ndarray
+    places: np.ndarray  # in the call of each step
     x: np.ndarray
     future: asyncio.Future[np.ndarray]
     step: int = 0
     previous: np.ndarray | None = None
+
+    @property
+    def width(self) -> int:
+        """Places in the next call."""
+        return int(self.places[self.step])
 
     @property
     def finished(self) -> bool:
@@ -81,9 +82,11 @@ class InFlight:
         d = self._diffusion
         sigmas = noise_levels(order.num_steps, d.sigma_min, d.sigma_max, d.rho)
         shape = self._generator.card.latents
+        scale = np.full(order.num_steps, order.guidance_scale)
+        places = 1 + is_guided(sigmas[:-1], scale, d.guidance_interval)
+        noise = [prior(order.seed, i, shape, sigmas[0]) for i in range(order.n)]
         rows = [
-            _Row(order, i, sigmas, prior(order.seed, i, shape, sigmas[0]), loop.create_future())
-            for i in range(order.n)
+            _Row(order, i, sigmas, places, x, loop.create_future()) for i, x in enumerate(noise)
         ]
         self._rows.extend(rows)
         self._hold(order.n)
@@ -113,23 +116,23 @@ class InFlight:
         rows: list[_Row] = []
         room = self._max_places
         # Two threads should share what there is rather than one take it all.
-        waiting = sum(row.order.places for row in self._rows if not row.future.done())
+        waiting = sum(row.width for row in self._rows if not row.future.done())
         fair = max(1, -(-waiting // max(1, self._threads - self._calls)))
-        room = min(room, max(fair, self._rows[0].order.places if self._rows else 0))
+        room = min(room, max(fair, self._rows[0].width if self._rows else 0))
         while self._rows:
             row = self._rows[0]
             if row.future.done():
                 self._rows.popleft()
                 continue
-            if row.order.places > room:
+            if row.width > room:
                 break
             rows.append(self._rows.popleft())
-            room -= row.order.places
+            room -= row.width
         return rows
 
     async def _advance(self, rows: list[_Row]) -> None:
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started, places = loop.time(), sum(row.width for row in rows)
         try:
             await loop.run_in_executor(self._pool, self._step, rows)
             finished = [row for row in rows if row.finished and not row.future.done()]
@@ -143,7 +146,6 @@ class InFlight:
                 if not row.future.done():
                     row.future.set_exception(ModelFailed())
         seconds = loop.time() - started
-        places = sum(row.order.places for row in rows)
         self._inference_s.observe(seconds)
         self._batch_size.observe(places)
         steps = np.mean([row.order.num_steps for row in rows])
@@ -154,18 +156,14 @@ class InFlight:
 
     def _step(self, rows: Sequence[_Row]) -> None:
         """One call of the network, and the solver's step of each row."""
-        with_guidance = [i for i, row in enumerate(rows) if row.order.places == 2]
-        x = np.stack([row.x for row in rows])
-        sigma = np.array([row.sigmas[row.step] for row in rows], dtype=np.float32)
-        labels = np.stack([row.order.labels for row in rows])
-        if with_guidance:
-            x = np.concatenate([x, x[with_guidance]])
-            sigma = np.concatenate([sigma, sigma[with_guidance]])
-            labels = np.concatenate([labels, np.zeros_like(labels[with_guidance])])
-        out = self._generator.denoise(x, sigma, labels)
-        denoised = out[: len(rows)].copy()
-        for place, i in enumerate(with_guidance, start=len(rows)):
-            denoised[i] = guided(denoised[i], out[place], rows[i].order.guidance_scale)
+        denoised = guided(
+            self._generator.denoise,
+            np.stack([row.x for row in rows]),
+            np.array([row.sigmas[row.step] for row in rows], dtype=np.float32),
+            np.stack([row.order.labels for row in rows]),
+            np.array([row.order.guidance_scale for row in rows]),
+            self._diffusion.guidance_interval,
+        )
         for row, estimate in zip(rows, denoised, strict=True):
             row.x = dpm_solver_pp_2m_step(row.x, estimate, row.previous, row.sigmas, row.step)
             row.previous = estimate

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.schemas import ProblemAnswer, SynthesizeAnswer
+from service.synthesize import FORMATS
 
 DESCRIPTION = (
     "Posts electrocardiograms, gets the atrial-substrate status and SCP statements. "
@@ -27,6 +28,7 @@ _RECORD: dict[str, Any] = {
         "leads": {"type": "array", "items": {"type": "string"}, "example": ["I", "II", "V1"]},
         "units": {"type": "string", "enum": ["mV", "uV"]},
         "record_id": {"type": "string", "maxLength": 256},
+        "synthetic": {"type": "boolean", "description": "made by a model; its print says so"},
     },
 }
 _RECORDS: dict[str, Any] = {
@@ -98,10 +100,7 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
 SYNTHESIZE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": SynthesizeAnswer,
-        "content": {
-            media_type: _BINARY
-            for media_type in ("application/x-npz", "text/csv", "image/png", "application/zip")
-        },
+        "content": {media_type: _BINARY for media_type in FORMATS},
     },
     **_problem_responses(),
 }

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Literal
 
+import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ecg.card import GeneratorCard
-from ecg.draw import print_png
+from ecg.draw import print_png, print_svg
 from ecg.errors import UnreadableError, UnservableError
 from ecg.generated import Generated, as_csv, as_npz, as_wfdb_zip, implied
 from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, Labels, encode
@@ -99,12 +100,16 @@ def as_json(generated: Generated, card: GeneratorCard) -> dict[str, Any]:
         "units": "mV",
         "leads": LEADS,
         "labels": asdict(generated.labels),
-        "sig": generated.sig.round(6).tolist(),
+        "sig": np.ascontiguousarray(generated.sig.round(6)),
     }
 
 
 def _as_png(generated: Generated) -> bytes:
-    return print_png(generated.record(0), title="Synthetic ECG, not a patient's")
+    return print_png(generated.record(0))
+
+
+def _as_svg(generated: Generated) -> bytes:
+    return print_svg(generated.record(0)).encode()
 
 
 # Media type -> how the answer is written; JSON is the default and written by the edge.
@@ -112,5 +117,6 @@ FORMATS: dict[str, Callable[[Generated], bytes]] = {
     "application/x-npz": as_npz,
     "text/csv": as_csv,
     "image/png": _as_png,
+    "image/svg+xml": _as_svg,
     "application/zip": as_wfdb_zip,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -47,6 +48,15 @@ def rng() -> np.random.Generator:
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a real service with the shipped models, as `make serve` starts it."""
     with running_service(tmp_path_factory.mktemp("service")) as service:
+        yield service.url
+
+
+@pytest.fixture(scope="session")
+def url_without_generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real service whose store has the shipped classifier alone."""
+    folder = tmp_path_factory.mktemp("without-generator")
+    shutil.copytree(ROOT / "models_store" / "prednet", folder / "store" / "prednet")
+    with running_service(folder, ECG_MODELS_STORE=str(folder / "store")) as service:
         yield service.url
 
 

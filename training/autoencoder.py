@@ -16,9 +16,12 @@ PADDED = 1024
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Widths at lengths 1024, 512, 256 and 128; weights of the loss's terms."""
+    """`patch` samples become one position; then widths at each halving of the length, the last at
+    the latents'; blocks a length; weights of the loss's terms."""
 
-    widths: tuple[int, ...] = (32, 48, 96, 128)
+    patch: int = 4
+    widths: tuple[int, ...] = (96, 128)
+    blocks: int = 2
     n_latents: int = 16
     kernel: int = 7
     kl_weight: float = 1e-3
@@ -31,30 +34,41 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         c, k = config, config.kernel
-        widths, last = c.widths, c.widths[-1]
-        self.stem = nn.Conv1d(N_LEADS, widths[0], k, 1, k // 2)
-        down: list[nn.Module] = []
-        for width, out in zip(widths, widths[1:], strict=False):
-            down += [ConvBlock(width, width, k), Downsample(width, out)]
-        self.encoder = nn.Sequential(
-            *down, ConvBlock(last, last, k), norm(last), nn.SiLU(),
-            nn.Conv1d(last, 2 * c.n_latents, 1),
-        )  # fmt: skip
-        up: list[nn.Module] = [nn.Conv1d(c.n_latents, last, k, 1, k // 2), ConvBlock(last, last, k)]
-        for width, out in zip(widths[::-1], widths[-2::-1], strict=False):
-            up += [Upsample(width, out), ConvBlock(out, out, k)]
+        first, last = c.widths[0], c.widths[-1]
+        down: list[nn.Module] = [nn.Conv1d(N_LEADS, first, 2 * c.patch, c.patch, c.patch // 2)]
+        up: list[nn.Module] = [nn.Conv1d(c.n_latents, last, k, 1, k // 2)]
+        for i, width in enumerate(c.widths):
+            down += [ConvBlock(width, width, k) for _ in range(c.blocks)]
+            if i + 1 < len(c.widths):
+                down.append(Downsample(width, c.widths[i + 1]))
+        for i, width in reversed(list(enumerate(c.widths))):
+            up += [ConvBlock(width, width, k) for _ in range(c.blocks)]
+            if i:
+                up.append(Upsample(width, c.widths[i - 1]))
+        to_latents = nn.Conv1d(last, 2 * c.n_latents, 1)
+        # A sampled latent that begins as noise teaches the decoder to ignore it (LOG.md).
+        nn.init.constant_(to_latents.bias[c.n_latents :], -6.0)
+        self.encoder = nn.Sequential(*down, norm(last), nn.SiLU(), to_latents)
         self.decoder = nn.Sequential(
-            *up, norm(widths[0]), nn.SiLU(), nn.Conv1d(widths[0], N_LEADS, k, 1, k // 2)
+            *up, norm(first), nn.SiLU(), nn.Conv1d(first, N_LEADS * c.patch, k, 1, k // 2)
         )
+        # What a linear map can carry goes past the network, which learns the rest: after Chen et
+        # al. 2024, doi 10.48550/arXiv.2410.10733.
+        stride = c.patch * 2 ** (len(c.widths) - 1)
+        self.linear_in = nn.Conv1d(N_LEADS, c.n_latents, 3 * stride, stride, stride)
+        self.linear_out = nn.ConvTranspose1d(c.n_latents, N_LEADS, 3 * stride, stride, stride)
 
     def encode(self, sig: Tensor) -> tuple[Tensor, Tensor]:
         n_pad = PADDED - sig.shape[2]
         padded = nn.functional.pad(sig, (n_pad // 2, n_pad - n_pad // 2), mode="replicate")
-        mean, logvar = self.encoder(self.stem(padded)).chunk(2, dim=1)
-        return mean, logvar.clamp(-20, 10)
+        mean, logvar = self.encoder(padded).chunk(2, dim=1)
+        return mean + self.linear_in(padded), logvar.clamp(-20, 10)
 
     def decode(self, latents: Tensor, n_samples: int = 1000) -> Tensor:
-        sig = self.decoder(latents)
+        patches = self.decoder(latents)  # [n, leads * patch, positions]
+        n, _, positions = patches.shape
+        sig = patches.reshape(n, N_LEADS, -1, positions).transpose(2, 3).reshape(n, N_LEADS, -1)
+        sig = sig + self.linear_out(latents)
         start = (sig.shape[2] - n_samples) // 2
         return sig[:, :, start : start + n_samples]
 

@@ -66,6 +66,7 @@ def main() -> None:
     offset, scale = normalisation(latents, config.model.sigma_data)
     args.run.mkdir(parents=True, exist_ok=True)
     known = {
+        "preset": args.preset,
         "config": json.loads(configs.dump(config)),
         "autoencoder": str(args.autoencoder),
         "statements": statements,

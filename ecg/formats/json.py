@@ -64,9 +64,11 @@ def _record(item: Any, hints: Hints) -> Record:
     fs = item.get("fs", hints.fs)
     if isinstance(item.get("fs"), str):
         raise UnservableError("must be a number in Hz, not a string", "fs")
-    return make_record(
-        _samples(item.get("sig")), fs, leads, item.get("units", hints.units), Meta(record_id)
-    )
+    synthetic = item.get("synthetic")
+    if not isinstance(synthetic, bool | None):
+        raise UnservableError("must be true or false", "synthetic")
+    meta = Meta(record_id, synthetic=bool(synthetic))
+    return make_record(_samples(item.get("sig")), fs, leads, item.get("units", hints.units), meta)
 
 
 def _samples(rows: Any) -> np.ndarray:

@@ -1,20 +1,26 @@
-// The page: files or an example in, one request, the answer out. Nothing is stored or logged.
+// The page: files or an example in, one request, the answer out; and the second view's start.
+// Nothing is stored or logged.
 
-import { Refusal, post } from "./request.js";
-import { clock, el, modelCard, modelLine, probability, problem, segments, span, spoken, statements,
+import { attribution, catalogue, load, saidBy } from "./examples.js";
+import { resultPanel } from "./panel.js";
+import { draw, printFigure, quietButton, savePrint } from "./print.js";
+import { getJson, post } from "./request.js";
+import { clock, el, modelCard, modelLine, probability, segments, span, spoken, statements,
   summary } from "./result.js";
+import { startSynthesize } from "./synthesize.js";
+import { openTab } from "./tabs.js";
 
 const $ = (id) => document.getElementById(id);
 const PRINT_S = 10; // what one print shows
 const NEEDS_HINTS = /\.(csv|tsv|txt)$/i;
 const MAY_NEED_HINTS = /\.(csv|tsv|txt|npz)$/i;
+const panel = resultPanel($("result"));
 
 // What is on screen: the files that were sent, what was said about them, and the answer to them.
 let chosen = { files: [], label: "" };
 let sent = null;
 let request = new AbortController();
 let printing = new AbortController();
-let imageUrl = "";
 
 /* ---- in ---- */
 
@@ -35,7 +41,7 @@ function askHints(why, withLeads = false) {
   $("hints-why").textContent = why;
   $("leads-field").hidden = !withLeads;
   showHints(true);
-  announce("Say the sampling frequency and the units, then choose Classify.");
+  panel.announce("Say the sampling frequency and the units, then choose Classify.");
   ($("fs").value && withLeads ? $("leads") : $("fs")).focus();
 }
 
@@ -53,16 +59,12 @@ async function takeExample(example, button) {
   markExample(button);
   showHints(false);
   try {
-    const response = await fetch(`static/examples/${example.file}`, { signal });
-    if (!response.ok) throw new TypeError("no such example");
-    chosen = { files: [new File([await response.blob()], example.file)], label: example.title };
-  } catch {
-    if (signal.aborted) return;
-    fail(new Refusal({ title: "The example could not be loaded",
-      detail: "Try again, or choose a file." }));
-    return;
+    const { files, query } = await load(example, signal);
+    chosen = { files, label: example.title };
+    classify(chosen, query, example);
+  } catch (error) {
+    if (!signal.aborted) panel.fail(error);
   }
-  classify(chosen, { fs: example.fs, units: example.units }, example);
 }
 
 function markExample(pressed) {
@@ -79,15 +81,14 @@ function begin() {
   printing.abort();
   request = new AbortController();
   sent = null;
-  $("answer").replaceChildren();
-  $("problem").replaceChildren();
+  panel.clear();
   return request.signal;
 }
 
 async function classify({ files, label }, hints, example = null) {
   const signal = begin();
   const query = Object.fromEntries(Object.entries(hints).filter(([, value]) => value));
-  busy(true, `Classifying ${label}`);
+  panel.busy(true, `Classifying ${label}`);
   try {
     const response = await post("classify", { files, query }, "application/json", signal);
     const answer = await response.json();
@@ -95,57 +96,28 @@ async function classify({ files, label }, hints, example = null) {
     sent = { files, query, label, example, answer };
     showHints(false);
     showRecord(0);
-    bringToView();
+    panel.bringToView();
   } catch (error) {
     if (error.name === "AbortError") return;
-    fail(error);
+    panel.fail(error);
     const hinted = !example && files.some((file) => MAY_NEED_HINTS.test(file.name));
     if (hinted && error.status === 422 && /\b(fs|units|leads)\b/.test(error.detail)) {
       askHints("The file does not say, or says otherwise:", true);
     }
   } finally {
-    if (!signal.aborted) busy(false);
+    if (!signal.aborted) panel.busy(false);
   }
-}
-
-function fail(error) {
-  const known = error instanceof Refusal ? error
-    : { title: "The answer could not be shown", detail: String(error) };
-  $("intro").hidden = true;
-  announce("");
-  $("problem").replaceChildren(problem(known));
-  bringToView();
 }
 
 /* ---- out ---- */
 
-function busy(on, text = "") {
-  $("result").setAttribute("aria-busy", String(on));
-  if (on) announce(text, true);
-}
-
-/** Said to those who hear the page, and written where the page does not show the same already. */
-function announce(text, written = false) {
-  $("status").classList.toggle("unseen", !written);
-  $("status").textContent = text;
-}
-
-function bringToView() {
-  const { top } = $("result").getBoundingClientRect();
-  if (top >= 0 && top < innerHeight * 0.6) return;
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  $("result").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
-}
-
 function showRecord(index) {
   const { answer } = sent;
   const result = answer.results[index];
-  $("intro").hidden = true;
-  const figure = printFigure(result);
-  $("answer").replaceChildren(
-    source(index), summary(result), figure, el("div", { id: "segments-slot" }),
+  panel.show(
+    source(index), summary(result), figureOf(result), el("div", { id: "segments-slot" }),
     statements(result), modelLine(answer));
-  announce(spoken(result));
+  panel.announce(spoken(result));
   showPrint(index, 0);
 }
 
@@ -167,27 +139,14 @@ function source(index) {
     el("label", { for: "record" }, `Record (of ${results.length}) `, picker));
 }
 
-function saidBy({ record, statements: said, atrial_substrate: status }) {
-  const list = said.map(({ code, description, likelihood }) => (
-    `${description} (${code}${likelihood == null ? "" : `, ${likelihood}%`})`));
-  return `${record}, as PTB-XL labels it: ${list.join("; ")}. `
-    + `By these labels its atrial substrate is ${status}.`;
-}
-
-function printFigure(result) {
+function figureOf(result) {
   const longer = result.duration_s > PRINT_S;
-  const button = (text, attributes) => (
-    el("button", { type: "button", class: "button quiet", ...attributes }, text));
-  return el("figure", { class: "print" },
-    el("figcaption", {}, el("h3", { id: "print-heading" }, "Print"),
-      longer ? button("Earlier", { id: "earlier" }) : null,
-      longer ? button("Later", { id: "later" }) : null,
-      button("Save SVG", { id: "save-svg" }),
-      button("Save PNG", { id: "save-png" }),
-      button("Print page", { onclick: () => window.print() })),
-    el("div", { class: "paper", id: "paper", tabindex: "0", role: "region",
-      "aria-label": "The ECG's print; scrolls sideways where it is narrow" },
-    el("p", {}, "Drawing")));
+  return printFigure("paper", el("h3", { id: "print-heading" }, "Print"),
+    longer ? quietButton("Earlier", { id: "earlier" }) : null,
+    longer ? quietButton("Later", { id: "later" }) : null,
+    quietButton("Save SVG", { id: "save-svg" }),
+    quietButton("Save PNG", { id: "save-png" }),
+    quietButton("Print page", { onclick: () => window.print() }));
 }
 
 async function showPrint(index, start_s) {
@@ -200,20 +159,7 @@ async function showPrint(index, start_s) {
   const show = (s) => showPrint(index, Math.max(0, Math.min(s, result.duration_s - PRINT_S)));
   keepFocus(() => $("segments-slot").replaceChildren(segments(result, start_s, show)));
   wire(result, start_s, show, asked);
-  $("paper").classList.add("stale");
-  try {
-    const svg = await (await post("print", asked, "image/svg+xml", signal)).text();
-    const told = new DOMParser().parseFromString(svg, "image/svg+xml").querySelector("desc");
-    URL.revokeObjectURL(imageUrl);
-    imageUrl = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
-    const alt = told?.textContent ?? "The ECG's print";
-    $("paper").replaceChildren(el("img", { src: imageUrl, alt }));
-    headPrint(result, start_s);
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    $("paper").replaceChildren(problem(error));
-  }
-  $("paper").classList.remove("stale");
+  if (await draw($("paper"), asked, signal)) headPrint(result, start_s);
 }
 
 /** The segments are drawn anew with each print: whoever was on a button there stays on it. */
@@ -244,18 +190,9 @@ function wire(result, start_s, show, asked) {
     $("earlier").onclick = () => show(start_s - PRINT_S);
     $("later").onclick = () => show(start_s + PRINT_S);
   }
-  $("save-svg").onclick = () => save(asked, "image/svg+xml", "ecg-print.svg");
-  $("save-png").onclick = () => save(asked, "image/png", "ecg-print.png");
-}
-
-async function save(asked, type, name) {
-  try {
-    const url = URL.createObjectURL(await (await post("print", asked, type)).blob());
-    el("a", { href: url, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 10_000);
-  } catch (error) {
-    $("problem").replaceChildren(problem(error));
-  }
+  const save = (...as) => savePrint(asked, ...as).catch(panel.fail);
+  $("save-svg").onclick = () => save("image/svg+xml", "ecg-print.svg");
+  $("save-png").onclick = () => save("image/png", "ecg-print.png");
 }
 
 /* ---- wiring ---- */
@@ -291,12 +228,14 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   $("overlay").hidden = true;
+  openTab("#classify");
   take(event.dataTransfer.files, nameOf(event.dataTransfer.files));
 });
 
 async function listExamples() {
-  const index = await (await fetch("static/examples/index.json")).json();
-  $("examples").replaceChildren(...index.examples.map((example) => {
+  const source = await catalogue;
+  const offered = source.examples.filter((example) => !example.comparison_only);
+  $("examples").replaceChildren(...offered.map((example) => {
     const codes = example.statements.map((s) => s.code).join(", ");
     const leads = example.leads === 1 ? "1 lead" : `${example.leads} leads`;
     const button = el("button", { type: "button", "aria-pressed": "false",
@@ -304,17 +243,19 @@ async function listExamples() {
     example.title, el("span", {}, `${example.record}, ${leads}: ${codes}`));
     return el("li", {}, button);
   }));
-  const link = (href, text) => el("a", { href, rel: "noreferrer" }, text);
-  $("attribution").replaceChildren(
-    "Examples: ", link(index.url, index.source), ", ", index.changes, ". ", index.attribution, " ",
-    link(`https://doi.org/${index.doi}`, `doi ${index.doi}`), ". Licence: ",
-    link(index.licence_url, index.licence), ".");
+  $("attribution").replaceChildren("Examples: ", ...attribution(source));
 }
 
+const models = getJson("models").then((answer) => answer.models);
+
 async function listModels() {
-  const { models } = await (await fetch("models")).json();
-  $("cards").replaceChildren(...models.map(modelCard));
+  $("cards").replaceChildren(...(await models).map(modelCard));
 }
 
 listExamples().catch(() => { $("attribution").textContent = "The examples could not be loaded."; });
 listModels().catch(() => { $("models").hidden = true; });
+startSynthesize(models, (file, label) => {
+  openTab("#classify");
+  $("result").focus();
+  take([file], label);
+});

@@ -22,12 +22,27 @@ function bodyOf(files) {
 }
 
 /** The answer of `path` to the files, or a Refusal; an abort stays the AbortError that it is. */
-export async function post(path, { files, query }, accept, signal) {
+export function post(path, { files, query }, accept, signal) {
   const parameters = new URLSearchParams(query).toString();
+  return ask(parameters ? `${path}?${parameters}` : path,
+    { method: "POST", body: bodyOf(files), signal, headers: { Accept: accept } });
+}
+
+/** The same for a request that is JSON. */
+export function postJson(path, value, accept, signal) {
+  return ask(path, { method: "POST", body: JSON.stringify(value), signal,
+    headers: { Accept: accept, "Content-Type": "application/json" } });
+}
+
+/** What a file of the page's, or an endpoint without a body, holds as JSON. */
+export async function getJson(path) {
+  return (await ask(path, {})).json();
+}
+
+async function ask(path, init) {
   let response;
   try {
-    response = await fetch(parameters ? `${path}?${parameters}` : path,
-      { method: "POST", body: bodyOf(files), signal, headers: { Accept: accept } });
+    response = await fetch(path, init);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal({ title: "The service could not be reached",

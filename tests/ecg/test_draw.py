@@ -3,6 +3,7 @@
 import io
 import itertools
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from ecg import draw
 from ecg.errors import UnservableError
 from ecg.leads import LEADS
-from ecg.record import Record
+from ecg.record import Meta, Record
 
 SVG = "{http://www.w3.org/2000/svg}"
 FS = 200.0
@@ -205,6 +206,16 @@ def test_a_title_is_text_and_nothing_else(title):
     assert told == "".join(c for c in title if c.isprintable())
     assert "leads I;" in root.find(f"{SVG}desc").text
     draw.print_png(a_record(["I"]), title, px_per_mm=2.0)
+
+
+@pytest.mark.parametrize("title", ["", "A pupil's title"])
+def test_a_synthetic_record_says_so_in_its_print_whatever_its_title(title):
+    real = a_record()
+    svg = draw.print_svg(replace(real, meta=Meta(synthetic=True)), title)
+    (shown,) = [text for text in texts(svg) if text.startswith(draw.SYNTHETIC)]
+    assert title in shown
+    assert "Synthetic electrocardiogram" in ET.fromstring(svg).find(f"{SVG}desc").text
+    assert "ynthetic" not in draw.print_svg(real, title)
 
 
 def test_the_png_prints_at_true_scale():

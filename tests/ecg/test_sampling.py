@@ -10,6 +10,7 @@ from ecg.sampling import (
     dpm_solver_pp_2m_step,
     guided,
     heun,
+    network_calls,
     noise_levels,
     prior,
 )
@@ -84,7 +85,28 @@ def test_a_rows_noise_is_of_its_seed_and_number_alone() -> None:
     assert abs(many.std() - 1) < 0.01
 
 
-def test_guidance_of_one_is_off_and_more_extrapolates() -> None:
-    with_labels, without = np.array([2.0], np.float32), np.array([1.0], np.float32)
-    assert guided(with_labels, without, 1.0) == pytest.approx(2.0)
-    assert guided(with_labels, without, 2.5) == pytest.approx(3.5)
+def network(x: np.ndarray, sigma: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 without labels, 1 + label with."""
+    return np.ones_like(x) + labels[:, :1, None]
+
+
+def test_guidance_extrapolates_each_row_by_its_own_scale_within_the_interval() -> None:
+    sizes = []
+
+    def counting(*given: np.ndarray) -> np.ndarray:
+        sizes.append(len(given[0]))
+        return network(*given)
+
+    x, labels = np.zeros((5, 2, 3), np.float32), np.ones((5, 1), np.float32)
+    sigma = np.array([1.0, 1.0, 1.0, 5.0, 0.1], np.float32)
+    scale = np.array([1.0, 1.5, 3.0, 3.0, 3.0])
+    denoised = guided(counting, x, sigma, labels, scale, (0.1, 4.0))
+    assert denoised[:, 0, 0] == pytest.approx([2.0, 2.5, 4.0, 2.0, 2.0])
+    assert sizes == [7]  # rows outside the interval, and those of scale 1, take one place
+
+
+def test_calls_of_a_row_are_counted() -> None:
+    sigmas = np.array([10.0, 5.0, 1.0, 0.1, 0.0])
+    assert network_calls(sigmas, 1.0, (0.0, 80.0)) == 4
+    assert network_calls(sigmas, 2.0, (0.0, 80.0)) == 8
+    assert network_calls(sigmas, 2.0, (0.1, 5.0)) == 6  # above the first, up to the last

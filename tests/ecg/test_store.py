@@ -9,7 +9,7 @@ import pytest
 
 from ecg.errors import StoreError
 from ecg.prepare import condition, cut, sample_mask
-from ecg.store import CARD, WEIGHTS, load_classifier
+from ecg.store import CARD, WEIGHTS, Generator, load_classifier
 from tests.conftest import ROOT
 from tests.ecg import fake_model
 
@@ -91,3 +91,21 @@ def test_cuda_is_never_silently_replaced_by_the_cpu(folder, monkeypatch):
     with pytest.raises(StoreError, match="onnxruntime-gpu"):
         load_classifier(folder, "cuda")
     assert load_classifier(folder, "auto").device == "cpu"
+
+
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", [1, 5, 8]), ("cuda", [1, 8, 8])])
+def test_a_gpu_sees_few_batch_sizes_and_the_answer_none_of_the_filling(device, sizes) -> None:
+    seen = []
+
+    class Session:
+        def run(self, outputs, inputs):
+            seen.append(len(inputs["x"]))
+            return [inputs["x"] * inputs["sigma"][:, None, None] + inputs["labels"][:, :, None]]
+
+    generator = Generator(None, device, Session(), None)
+    for n in (1, 5, 8):
+        x, sigma = np.ones((n, 2, 3), np.float32), np.arange(n, dtype=np.float32)
+        labels = np.zeros((n, 1), np.float32)
+        out = generator.denoise(x, sigma, labels)
+        np.testing.assert_array_equal(out, x * sigma[:, None, None])
+    assert seen == sizes

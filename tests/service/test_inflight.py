@@ -14,7 +14,8 @@ from ecg.sampling import dpm_solver_pp_2m, noise_levels, prior
 from service.batcher import ModelFailed, QueueFull
 from service.inflight import InFlight, Order
 
-DIFFUSION = SimpleNamespace(sigma_min=0.002, sigma_max=80.0, rho=7.0)
+INTERVAL = (0.1, 20.0)
+DIFFUSION = SimpleNamespace(sigma_min=0.002, sigma_max=80.0, rho=7.0, guidance_interval=INTERVAL)
 LATENTS = (2, 6)
 
 
@@ -57,6 +58,8 @@ def expected(o: Order) -> np.ndarray:
 
     def denoise(x: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         labelled = g.denoise(x, sigma, np.tile(o.labels, (len(x), 1)))
+        if not INTERVAL[0] < sigma[0] <= INTERVAL[1]:
+            return labelled
         free = g.denoise(x, sigma, np.zeros((len(x), 1), np.float32))
         return free + np.float32(o.guidance_scale) * (labelled - free)
 
@@ -92,6 +95,13 @@ def test_a_new_order_joins_at_the_next_call() -> None:
         assert generator.places == [2, 5, 5, 2, 2, 2]
 
     asyncio.run(test())
+
+
+def test_a_row_takes_two_places_only_where_it_is_guided() -> None:
+    generator = Generator()
+    asyncio.run(inflight(generator)(order(3, num_steps=5, guidance_scale=2.0)))
+    sigmas = noise_levels(5)[:-1]
+    assert generator.places == [6 if INTERVAL[0] < s <= INTERVAL[1] else 3 for s in sigmas]
 
 
 def test_a_cancelled_order_leaves_at_the_next_call() -> None:

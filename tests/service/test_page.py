@@ -2,116 +2,32 @@
 
 import io
 import json
-import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-EXAMPLES = Path(__file__).parents[2] / "service" / "pages" / "examples"
-INDEX = json.loads((EXAMPLES / "index.json").read_text())
+from tests.service.browser import DESK, EXAMPLES, INDEX, PHONE, chromium, fits, visiting
+
 NAME = "Doe-Jane-1970"  # stands for a file name that gives a patient away
-
-
-def unavailable(reason):
-    """Skips where a browser can't be had, but never in CI."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        unavailable("playwright is not installed")
-    if not CHROMIUM.exists():
-        unavailable(f"{CHROMIUM} is missing: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
-
-
-@dataclass
-class Visit:
-    """A page and what it did: requests as (method, url, body), and complaints on its console."""
-
-    page: object
-    requests: list = field(default_factory=list)
-    complaints: list = field(default_factory=list)
-    refusals: int = 0  # HTTP errors that the test provokes; the console reports each
-
-    def example(self, title):
-        self.page.locator("#examples button").filter(has_text=re.compile(f"^{title}PTB")).click()
-        self.printed()
-
-    def choose(self, *files, fs=None, units=None):
-        """`files`: (name, content); a CSV's fs and units are typed in and sent."""
-        self.page.set_input_files("#files", [upload(*file) for file in files])
-        if fs is not None:
-            self.say(fs, units)
-
-    def say(self, fs, units=None):
-        self.page.get_by_label("Sampling frequency").fill(str(fs))
-        if units:
-            self.page.get_by_label("Units").select_option(units)
-        self.page.get_by_role("button", name="Classify", exact=True).click()
-
-    def printed(self):
-        """Waits until the print is there and is a picture."""
-        picture = self.page.locator("#paper img")
-        picture.wait_for()
-        picture.evaluate("e => e.decode()")
-
-    def text(self, selector):
-        return self.page.locator(selector).inner_text()
-
-    def posts(self, path):
-        return [r for r in self.requests if r[0] == "POST" and urlsplit(r[1]).path == path]
 
 
 @pytest.fixture
-def visit(browser, server_url, request) -> Iterator[Visit]:
-    """The page, opened; afterwards: no complaint, nothing stored, and nobody else was asked."""
-    width, height = getattr(request, "param", (1280, 860))
-    context = browser.new_context(viewport={"width": width, "height": height})
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    visit = Visit(page)
-    page.on("request", lambda r: visit.requests.append((r.method, r.url, r.post_data_buffer)))
-    page.on("pageerror", lambda e: visit.complaints.append(str(e)))
-    page.on(
-        "console",
-        lambda m: visit.complaints.append(m.text) if m.type in ("error", "warning") else None,
-    )
-    page.goto(server_url)
-    page.locator("#examples button").first.wait_for()
-    yield visit
-    kept = "[localStorage.length, sessionStorage.length, document.cookie.length]"
-    assert page.evaluate(kept) == [0, 0, 0]
-    context.close()
-    home = urlsplit(server_url).netloc
-    for _, url, _ in visit.requests:
-        assert url.startswith(("blob:", "data:")) or urlsplit(url).netloc == home, url
-    refused = [c for c in visit.complaints if c.startswith("Failed to load resource")]
-    assert len(refused) == visit.refusals
-    assert [c for c in visit.complaints if c not in refused] == []
+def visit(browser, server_url, request):
+    with visiting(browser, server_url, getattr(request, "param", DESK)) as visit:
+        yield visit
 
 
-phone = pytest.mark.parametrize("visit", [(390, 844)], indirect=True)
-both_widths = pytest.mark.parametrize(
-    "visit", [(1280, 860), (390, 844)], indirect=True, ids=["1280", "390"]
-)
-
-
-def upload(name, content):
-    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+phone = pytest.mark.parametrize("visit", [PHONE], indirect=True)
+both_widths = pytest.mark.parametrize("visit", [DESK, PHONE], indirect=True, ids=["1280", "390"])
 
 
 def an_example(name):
@@ -141,10 +57,6 @@ def a_wfdb_record(name):
     lines += [f"{name}.dat 16 1000/mV 16 0 0 0 0 {lead}" for lead in leads]
     samples = np.round(sig * 1000).astype("<i2").tobytes()
     return [(f"{name}.hea", "\n".join(lines).encode()), (f"{name}.dat", samples)]
-
-
-def fits(page):
-    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @both_widths
@@ -198,7 +110,8 @@ def test_the_examples_are_attributed(visit):
     text = visit.text("#attribution")
     for words in ("PTB-XL 1.0.3", "Wagner", "PhysioNet", "10.1038/s41597-020-0495-6", "CC BY 4.0"):
         assert words in text
-    assert visit.page.locator("#examples button").count() == len(INDEX["examples"]) == 5
+    offered = [example for example in INDEX["examples"] if not example.get("comparison_only")]
+    assert visit.page.locator("#examples button").count() == len(offered) == 5
 
 
 def test_a_csv_is_asked_for_its_fs_and_its_name_stays_here(visit):

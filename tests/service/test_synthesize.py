@@ -131,6 +131,9 @@ def test_every_format_holds_the_same_ecgs(client: httpx.Client) -> None:
 
     png = ask(client, "image/png", **{**request, "n": 1}).content
     assert png.startswith(b"\x89PNG")
+    svg = ask(client, "image/svg+xml", **{**request, "n": 1}).text
+    assert svg.startswith("<svg")
+    assert "Synthetic ECG, not a patient's" in svg
 
 
 def test_company_does_not_change_an_answer(generator_url: str) -> None:
@@ -173,15 +176,14 @@ def test_what_cannot_be_asked_is_422_and_says_why(
     assert says in problem(client.post("/synthesize", json=request_), 422)
 
 
-def test_a_store_without_a_generator_says_so(server_url: str) -> None:
-    if httpx.get(f"{server_url}/models").json()["models"][1:]:
-        pytest.skip("the shipped store has a generator")
-    assert "no generator" in problem(httpx.post(f"{server_url}/synthesize"), 503)
+def test_a_store_without_a_generator_says_so(url_without_generator: str) -> None:
+    assert "no generator" in problem(httpx.post(f"{url_without_generator}/synthesize"), 503)
 
 
 def test_other_refusals(client: httpx.Client) -> None:
     problem(client.post("/synthesize", content=b"{"), 400)
     problem(client.post("/synthesize", json={}, headers={"Accept": "text/html"}), 406)
-    png = {"Accept": "image/png"}
-    assert "n" in problem(client.post("/synthesize", json={"n": 2}, headers=png), 422)
+    for media_type in ("image/png", "image/svg+xml"):
+        picture = {"Accept": media_type}
+        assert "n: " in problem(client.post("/synthesize", json={"n": 2}, headers=picture), 422)
     problem(client.get("/synthesize"), 405)

@@ -23,7 +23,7 @@ from training.shards import Shard
 from training.sources.labelled import ABSENT, PRESENT, Labelled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SMALL = AutoencoderConfig(widths=(8, 8, 16, 16))
+SMALL = AutoencoderConfig(widths=(8, 16), blocks=1)
 TINY = DenoiserConfig(widths=(32, 32, 64), blocks=1, n_embedding=32)
 
 

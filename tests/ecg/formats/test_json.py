@@ -47,6 +47,13 @@ def test_a_record_id_of_256_characters_is_kept():
     assert read_json(body(record_id="x" * 256))[0].meta.record_id == "x" * 256
 
 
+@pytest.mark.parametrize(
+    ("said", "synthetic"), [({}, False), ({"synthetic": None}, False), ({"synthetic": True}, True)]
+)
+def test_a_record_may_say_that_it_is_synthetic(said, synthetic):
+    assert read_json(body(**said))[0].meta.synthetic is synthetic
+
+
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b" \r\n\t"])
 def test_white_space_and_a_byte_order_mark_may_come_first(start):
     assert len(read_json(start + json.dumps(body()).encode())) == 1
@@ -92,6 +99,7 @@ def test_hints_stand_in_for_what_the_body_does_not_say():
         ({"sig": [[None] * 500] * 2}, "sig", "no finite sample"),
         ({"sig": [[1e300] * 500] * 2}, "sig", "no finite sample"),
         ({"record_id": 7}, "record_id", "at most 256"),
+        ({"synthetic": "yes"}, "synthetic", "true or false"),
         ({"record_id": "x" * 257}, "record_id", "at most 256"),
     ],
 )

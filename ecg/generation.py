@@ -1,0 +1,62 @@
+"""What a seed, a row and its labels give, wherever a stored generator runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ecg.card import Diffusion
+from ecg.labels import Labels, encode
+from ecg.sampling import dpm_solver_pp_2m, guided, noise_levels, prior
+from ecg.store import Generator
+
+
+def generate(
+    generator: Generator,
+    labels: Sequence[Labels],
+    rows: Sequence[int],
+    seed: int,
+    diffusion: Diffusion | None = None,
+) -> np.ndarray:
+    """float32 mV [len(rows), 8, n_samples].
+
+    A row's number and the seed give its noise: the rows 0 to n - 1 are what `/synthesize` answers
+    to the same seed and labels.
+
+    Args:
+        labels: of each row.
+        diffusion: the card's where it is None.
+    """
+    d = diffusion or generator.card.diffusion
+    sigmas = noise_levels(d.num_steps, d.sigma_min, d.sigma_max, d.rho)
+    encoded = np.stack([encode(one, generator.card.statements) for one in labels])
+    scale = np.full(len(rows), d.guidance_scale)
+    x = np.stack([prior(seed, row, generator.card.latents, sigmas[0]) for row in rows])
+
+    def denoise(x: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        return guided(generator.denoise, x, sigma, encoded, scale, d.guidance_interval)
+
+    return generator.decode(dpm_solver_pp_2m(denoise, x, sigmas))
+
+
+def generate_many(
+    generator: Generator,
+    labels: Sequence[Labels],
+    rows: Sequence[int],
+    seed: int,
+    diffusion: Diffusion | None = None,
+    *,
+    workers: int,
+    batch_size: int = 16,
+) -> Iterator[np.ndarray]:
+    """As `generate`, batch by batch and in order, `workers` batches at a time."""
+    with ThreadPoolExecutor(workers) as pool:
+        starts = range(0, len(rows), batch_size)
+
+        def one(start: int) -> np.ndarray:
+            part = slice(start, start + batch_size)
+            return generate(generator, labels[part], rows[part], seed, diffusion)
+
+        yield from pool.map(one, starts)

@@ -1,0 +1,217 @@
+"""python -m training.generate: a set of synthetic ECGs, of any size, from the stored generator.
+
+    python -m training.generate --label abnormal -n 20000 --out set.npz
+
+Interrupted, the same command goes on from the last shard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ecg.draw import print_png
+from ecg.generated import Generated, csv_rows, implied, twelve_leads, wfdb_record, write_npz
+from ecg.generation import generate_many
+from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, Labels
+from ecg.store import Generator, load_generator
+
+SHARD = 1000  # ECGs of 32 kB each
+SUBSTRATES = ("normal", "abnormal")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the ECGs of a set depend on, but for how many there are."""
+
+    sha256: str
+    seed: int
+    labels: tuple[Labels, ...]  # row i has labels[i % len(labels)]
+    num_steps: int
+    guidance_scale: float
+
+    def of(self, row: int) -> Labels:
+        return self.labels[row % len(self.labels)]
+
+
+def main() -> None:
+    args = parser().parse_args()
+    out: Path = args.out
+    if out.exists():
+        raise SystemExit(f"{out} is there already: remove it, or name another")
+    generator = load_generator(args.store / args.name, args.device)
+    parts = out.with_name(f"{out.name}.parts")
+    plan = begin(parts, generator, args)
+    diffusion = generator.card.diffusion.model_copy(
+        update={"num_steps": plan.num_steps, "guidance_scale": plan.guidance_scale}
+    )
+    with tqdm(total=args.n, unit=" ECGs", mininterval=2) as bar:
+        for start in range(0, args.n, SHARD):
+            rows = range(start, min(start + SHARD, args.n))
+            path = parts / f"{start:09d}.npy"
+            if not is_whole(path, rows):
+                labels = [plan.of(row) for row in rows]
+                done = []
+                for sig in generate_many(
+                    generator, labels, rows, plan.seed, diffusion,
+                    workers=args.workers, batch_size=args.batch_size,
+                ):  # fmt: skip
+                    done.append(sig)
+                    bar.update(len(sig))
+                save(path, np.concatenate(done))
+            else:
+                bar.update(len(rows))
+    write(out, parts, args.n, plan, generator.card.fs)
+    draw(out, parts, min(args.png, args.n), plan, generator.card.fs)
+    shutil.rmtree(parts)
+    print(f"{args.n} ECGs in {out}; seed {plan.seed}")
+
+
+def parser() -> argparse.ArgumentParser:
+    described, _, example = (__doc__ or "").partition("\n\n")
+    p = argparse.ArgumentParser(
+        prog="python -m training.generate", description=described, epilog=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    p.add_argument("-n", type=int, default=64, help="how many; 216913 is the public set's size")
+    p.add_argument(
+        "--out", type=Path, required=True, help="set.npz, set.csv, or a new folder for WFDB records"
+    )
+    p.add_argument("--label", choices=SUBSTRATES, help="the atrial substrate")
+    p.add_argument("--balance", action="store_true", help="normal and abnormal in turn")
+    p.add_argument("--statements", default="", metavar="AFIB,LVH", help="all present in each ECG")
+    p.add_argument("--age", type=float)
+    p.add_argument("--sex", choices=("male", "female"))
+    p.add_argument("--heart-rate", type=float, metavar="BPM")
+    p.add_argument("--seed", type=int, help="drawn and printed where not given")
+    p.add_argument("--num-steps", type=int, help="the card's default where not given")
+    p.add_argument("--guidance-scale", type=float, help="1 is off; the card's default otherwise")
+    p.add_argument("--png", type=int, default=0, metavar="K", help="prints of the first K, beside")
+    p.add_argument("--store", type=Path, default=Path("models_store"))
+    p.add_argument("--name", default="ldm")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="batches at a time")
+    p.add_argument("--batch-size", type=int, default=16, help="16 for a CPU, 256 for a GPU")
+    return p
+
+
+def begin(parts: Path, generator: Generator, args: argparse.Namespace) -> Plan:
+    """The plan, of this command or of the one that it goes on from."""
+    labels = asked(args, generator.card.statements)
+    if args.n < 1:
+        raise SystemExit("-n: at least 1")
+    if args.guidance_scale is not None and not 1 <= args.guidance_scale <= 10:
+        raise SystemExit("--guidance-scale: 1 (off) to 10")
+    if args.num_steps is not None and not 1 <= args.num_steps <= 64:
+        raise SystemExit("--num-steps: 1 to 64")
+    default = generator.card.diffusion
+    kept = parts / "plan.json"
+    before = json.loads(kept.read_text()) if kept.exists() else None
+    seed = args.seed
+    if seed is None:
+        seed = before["seed"] if before else secrets.randbelow(2**53)
+    plan = Plan(
+        sha256=generator.card.sha256,
+        seed=seed,
+        labels=labels,
+        num_steps=args.num_steps or default.num_steps,
+        guidance_scale=args.guidance_scale or default.guidance_scale,
+    )
+    described = json.loads(json.dumps(asdict(plan)))
+    if before is not None and before != described:
+        differing = ", ".join(k for k in before if before[k] != described[k])
+        raise SystemExit(f"{parts} was begun with another {differing}: remove it to begin anew")
+    parts.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(described, indent=1))
+    return plan
+
+
+def asked(args: argparse.Namespace, covered: Sequence[str]) -> tuple[Labels, ...]:
+    """The labels that the set's rows take in turn. Errors: SystemExit that says what would do."""
+    codes = tuple(dict.fromkeys(c.strip() for c in args.statements.split(",") if c.strip()))
+    if unknown := [code for code in codes if code not in covered]:
+        raise SystemExit(f"--statements: {unknown[0]} is none of {', '.join(covered)}")
+    if args.balance and args.label:
+        raise SystemExit("--balance takes both labels in turn: leave --label out")
+    if args.age is not None and not 0 <= args.age <= MAX_AGE:
+        raise SystemExit(f"--age: 0 to {MAX_AGE:g} years")
+    rate = args.heart_rate
+    if rate is not None and not MIN_HEART_RATE <= rate <= MAX_HEART_RATE:
+        raise SystemExit(f"--heart-rate: {MIN_HEART_RATE:g} to {MAX_HEART_RATE:g} beats a minute")
+    labels = []
+    for substrate in SUBSTRATES if args.balance else (args.label,):
+        given = Labels(substrate, codes, args.age, args.sex, rate)
+        if implied(given) != substrate and substrate is not None:
+            raise SystemExit("normal contradicts --statements, which are abnormal by definition")
+        labels.append(Labels(implied(given), codes, args.age, args.sex, rate))
+    return tuple(labels)
+
+
+def is_whole(path: Path, rows: range) -> bool:
+    return path.exists() and len(np.load(path, mmap_mode="r")) == len(rows)
+
+
+def save(path: Path, sig: np.ndarray) -> None:
+    """Written beside and renamed: a shard is whole or not there."""
+    beside = path.with_suffix(".part")
+    with beside.open("wb") as f:
+        np.save(f, sig)
+    beside.replace(path)
+
+
+def shards(parts: Path, n: int) -> Iterator[np.ndarray]:
+    """The set's ECGs, mV [k, 12, time] at a time."""
+    for start in range(0, n, SHARD):
+        yield twelve_leads(np.load(parts / f"{start:09d}.npy"))
+
+
+def write(out: Path, parts: Path, n: int, plan: Plan, fs: float) -> None:
+    """The set in the format that the name says, whole or not there."""
+    beside = out.with_name(f"{out.name}.part")
+    if out.suffix == ".npz":
+        with beside.open("wb") as f:
+            write_npz(f, shards(parts, n), [plan.of(row) for row in range(n)], fs, plan.seed)
+    elif out.suffix == ".csv":
+        with beside.open("wb") as f:
+            for k, sig in enumerate(shards(parts, n)):
+                f.writelines(csv_rows(sig, [plan.of(SHARD * k + i) for i in range(len(sig))]))
+    else:
+        shutil.rmtree(beside, ignore_errors=True)
+        names = list(write_wfdb(beside, parts, n, plan, fs))
+        (beside / "RECORDS").write_text("".join(f"{name}\n" for name in names))
+    beside.replace(out)
+
+
+def write_wfdb(folder: Path, parts: Path, n: int, plan: Plan, fs: float) -> Iterator[str]:
+    """A folder of WFDB records for each shard; yields the records' names."""
+    for k, sig in enumerate(shards(parts, n)):
+        inside = folder / f"{SHARD * k:09d}"
+        inside.mkdir(parents=True)
+        for i, one in enumerate(sig, start=SHARD * k):
+            name = f"synthetic_{plan.seed}_{i:09d}"
+            for file, content in wfdb_record(name, one, fs, plan.of(i)).items():
+                (inside / file).write_bytes(content)
+            yield f"{inside.name}/{name}"
+
+
+def draw(out: Path, parts: Path, k: int, plan: Plan, fs: float) -> None:
+    """Prints of the first k ECGs, beside the set."""
+    for sig in shards(parts, k) if k else ():
+        for i, one in enumerate(sig[:k]):
+            generated = Generated(one[None], fs, plan.of(i), plan.seed)
+            path = out.with_name(f"{out.stem}-synthetic-{i:05d}.png")
+            path.write_bytes(print_png(generated.record(0)))
+        break
+
+
+if __name__ == "__main__":
+    main()
