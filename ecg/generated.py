@@ -6,6 +6,7 @@ Each says that it is synthetic, where the format has a place for it.
 from __future__ import annotations
 
 import io
+import itertools
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,15 +90,13 @@ def write_npz(
             with archive.open(f"{name}.npy", "w") as f:
                 np.lib.format.write_array(f, np.asarray(array), allow_pickle=False)
         with archive.open("data.npy", "w", force_zip64=True) as f:
-            begun = False
-            for chunk in chunks:
-                by_time = np.ascontiguousarray(chunk.transpose(0, 2, 1), dtype="<f4")
-                if not begun:
-                    shape = (len(labels), *by_time.shape[1:])
-                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(f, header)
-                    begun = True
-                f.write(by_time.tobytes())
+            by_time = (np.ascontiguousarray(c.transpose(0, 2, 1), dtype="<f4") for c in chunks)
+            first = next(by_time)
+            shape = (len(labels), *first.shape[1:])
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(f, header)
+            for chunk in itertools.chain([first], by_time):
+                f.write(chunk.tobytes())
 
 
 def as_csv(generated: Generated) -> bytes:
@@ -142,6 +141,7 @@ def asked_for(labels: Labels) -> str:
     given = [
         labels.atrial_substrate and f"substrate {labels.atrial_substrate}",
         *labels.statements,
+        "no other statement" if labels.complete else None,
         labels.sex,
         f"{labels.age:g} years" if labels.age is not None else None,
         f"{labels.heart_rate:g} beats a minute" if labels.heart_rate is not None else None,

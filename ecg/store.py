@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from ecg.card import ClassifierCard, GeneratorCard, read_card
 from ecg.errors import StoreError
+from ecg.labels import n_features
 from ecg.prepare import condition, sample_mask
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -86,6 +87,12 @@ def load_generator(folder: Path, device: Device = "auto", threads: int = 1) -> G
     """The model in `folder`, or StoreError; arguments as for `load_classifier`."""
     card = read_card(folder / CARD, GeneratorCard)
     denoiser, used = open_session(_verified(folder / DENOISER, card.sha256), device, threads)
+    wide = next(i.shape[1] for i in denoiser.get_inputs() if i.name == "labels")
+    if wide != n_features(card.statements):
+        raise StoreError(
+            f"{folder / DENOISER} takes {wide} label features, this version gives "
+            f"{n_features(card.statements)}: export it again with the version that trained it"
+        )
     decoder, _ = open_session(_verified(folder / DECODER, card.decoder_sha256), device, threads)
     return Generator(card, used, denoiser, decoder)
 

@@ -35,7 +35,6 @@ class Order:
 @dataclass(eq=False)
 class _Row:
     order: Order
-    number: int
     sigmas: np.ndarray
     places: np.ndarray  # in the call of each step
     x: np.ndarray
@@ -84,9 +83,11 @@ class InFlight:
         shape = self._generator.card.latents
         scale = np.full(order.num_steps, order.guidance_scale)
         places = 1 + is_guided(sigmas[:-1], scale, d.guidance_interval)
-        noise = [prior(order.seed, i, shape, sigmas[0]) for i in range(order.n)]
         rows = [
-            _Row(order, i, sigmas, places, x, loop.create_future()) for i, x in enumerate(noise)
+            _Row(
+                order, sigmas, places, prior(order.seed, i, shape, sigmas[0]), loop.create_future()
+            )
+            for i in range(order.n)
         ]
         self._rows.extend(rows)
         self._hold(order.n)

@@ -69,6 +69,7 @@ class SynthesizeLabels(BaseModel):
     age: float | None
     sex: Literal["male", "female"] | None
     heart_rate: float | None
+    complete: bool
 
 
 class SynthesizeAnswer(BaseModel):

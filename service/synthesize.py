@@ -34,6 +34,7 @@ class SynthesizeRequest(BaseModel):
     age: float | None = Field(default=None, ge=0, le=MAX_AGE)
     sex: Literal["male", "female"] | None = None
     heart_rate: float | None = Field(default=None, ge=MIN_HEART_RATE, le=MAX_HEART_RATE)
+    complete: bool = False  # the statements are all there are, rather than some
     seed: int | None = Field(default=None, ge=0, lt=MAX_SEED)
     guidance_scale: float | None = Field(default=None, ge=1, le=10)
     num_steps: int | None = Field(default=None, ge=1, le=64)
@@ -64,12 +65,17 @@ def order(request: SynthesizeRequest, card: GeneratorCard) -> tuple[Labels, Orde
                 f"is not covered by this model; it covers {', '.join(card.statements)}",
                 f"statements[{i}]",
             )
+    if request.complete and not request.statements:
+        raise UnservableError(
+            "says that there are no other statements: name those that there are", "complete"
+        )
     given = Labels(
         request.atrial_substrate,
         tuple(dict.fromkeys(request.statements)),
         request.age,
         request.sex,
         request.heart_rate,
+        request.complete,
     )
     substrate = implied(given)
     if substrate == "abnormal" and request.atrial_substrate == "normal":

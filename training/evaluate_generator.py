@@ -18,11 +18,11 @@ from ecg.generated import twelve_leads
 from ecg.store import load_classifier, load_generator
 from training import judgement
 from training.judgement import Bench, calls_of, digest
+from training.latents import labels_of
 from training.report import write_report
 from training.shards import CODES, load
 from training.train_autoencoder import whole_segments
 from training.train_classifier import REPORT
-from training.train_denoiser import labels_of
 
 SEEDS = (0, 1, 2)
 
@@ -93,7 +93,7 @@ def examples(bench: Bench) -> list[dict]:
     """Real ECGs of fold 10 and generated ones with the same labels, twelve leads, for prints."""
     part = bench.real.folds(REPORT)
     made = load(bench.generated_like("fold-10", part, seed=10)).sig
-    label = part.label[part.record]
+    label, statements = part.label[part.record], bench.generator.card.statements
     shown, rng = [], np.random.default_rng(1)
     for code in ("NORM", "AFIB", "LAO/LAE", "CLBBB", "LVH", "PVC"):
         rows = np.flatnonzero(label[:, 1 + CODES.index(code)] == 1)
@@ -102,7 +102,8 @@ def examples(bench: Bench) -> list[dict]:
         row = int(rng.choice(rows))
         for kind, sig in (("real", part.sig[row]), ("generated", made[row])):
             whole = twelve_leads(sig[None].astype(np.float32))[0]
-            shown.append({"code": code, "kind": kind, "sig": whole, "labels": labels_of(part, row)})
+            labels = labels_of(part, row, statements)
+            shown.append({"code": code, "kind": kind, "sig": whole, "labels": labels})
     return shown
 
 

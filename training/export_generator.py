@@ -23,7 +23,7 @@ from training.autoencoder import Autoencoder
 from training.denoiser import Denoiser, DenoiserConfig
 from training.export import training_data, without_traces, write_table
 from training.shards import preparation_from
-from training.train_denoiser import load_autoencoder
+from training.train_autoencoder import load_autoencoder
 
 MAX_DIFFERENCE = 1e-3
 SIGMAS = (0.002, 0.05, 0.5, 5.0, 80.0)
@@ -168,10 +168,11 @@ def metrics(evaluation: Path | None, sha256: str) -> tuple[Metric, ...]:
 
 def trained_as(known: dict) -> str:
     """With what effort it was trained."""
-    loop = known["config"]["loop"]
+    loop, initial = known["config"]["loop"], known.get("initial")
+    begun = f", begun from the weights of {Path(initial).name}" if initial else ""
     return (
         f"Trained with the preset {known['preset']!r}: {loop['steps']:,} steps of "
-        f"{loop['batch_size']} segments."
+        f"{loop['batch_size']} segments{begun}."
     )
 
 

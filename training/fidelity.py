@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from ecg.decision import calibrate
-from ecg.labels import Labels
 from ecg.leads import LEADS
 from ecg.store import Classifier
 from training.heart_rate import heart_rate
@@ -128,8 +127,3 @@ def _unit(sig: np.ndarray) -> np.ndarray:
     sig = sig - sig.mean(axis=2, keepdims=True)
     norm = np.sqrt((sig**2).sum(axis=(1, 2), keepdims=True))
     return sig / np.maximum(norm, 1e-9)
-
-
-def asked_alone(n: int, **labels: object) -> list[Labels]:
-    """n times the same labels, the rest not given."""
-    return [Labels(**labels)] * n  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--label", choices=SUBSTRATES, help="the atrial substrate")
     p.add_argument("--balance", action="store_true", help="normal and abnormal in turn")
     p.add_argument("--statements", default="", metavar="AFIB,LVH", help="all present in each ECG")
+    p.add_argument("--complete", action="store_true", help="and no other statement is present")
     p.add_argument("--age", type=float)
     p.add_argument("--sex", choices=("male", "female"))
     p.add_argument("--heart-rate", type=float, metavar="BPM")
@@ -140,6 +141,8 @@ def asked(args: argparse.Namespace, covered: Sequence[str]) -> tuple[Labels, ...
     codes = tuple(dict.fromkeys(c.strip() for c in args.statements.split(",") if c.strip()))
     if unknown := [code for code in codes if code not in covered]:
         raise SystemExit(f"--statements: {unknown[0]} is none of {', '.join(covered)}")
+    if args.complete and not codes:
+        raise SystemExit("--complete: name the --statements that there are, if not all")
     if args.balance and args.label:
         raise SystemExit("--balance takes both labels in turn: leave --label out")
     if args.age is not None and not 0 <= args.age <= MAX_AGE:
@@ -149,10 +152,10 @@ def asked(args: argparse.Namespace, covered: Sequence[str]) -> tuple[Labels, ...
         raise SystemExit(f"--heart-rate: {MIN_HEART_RATE:g} to {MAX_HEART_RATE:g} beats a minute")
     labels = []
     for substrate in SUBSTRATES if args.balance else (args.label,):
-        given = Labels(substrate, codes, args.age, args.sex, rate)
+        given = Labels(substrate, codes, args.age, args.sex, rate, args.complete)
         if implied(given) != substrate and substrate is not None:
             raise SystemExit("normal contradicts --statements, which are abnormal by definition")
-        labels.append(Labels(implied(given), codes, args.age, args.sex, rate))
+        labels.append(replace(given, atrial_substrate=implied(given)))
     return tuple(labels)
 
 

@@ -18,11 +18,11 @@ from ecg.labels import Labels
 from ecg.sampling import network_calls, noise_levels
 from ecg.store import Classifier, Generator
 from training import fidelity
+from training.latents import labels_of
 from training.metrics import bootstrap, common_columns
 from training.shards import Shard, load, save
-from training.train_autoencoder import reconstruct
+from training.train_autoencoder import load_autoencoder, reconstruct
 from training.train_classifier import CHOOSE, REPORT, TRAIN
-from training.train_denoiser import labels_of, load_autoencoder
 from training.tstr import Outcome, Trial, mean_score, run_all, scores, segment_labels
 
 STEPS, SCALES = (4, 8, 16, 32), (1.0, 1.5, 2.0)
@@ -64,7 +64,8 @@ class Bench:
         name = f"{name}-{d.num_steps}-{d.guidance_scale:g}"
         path = self.work / f"{name}.npz"
         if not path.exists():
-            labels = [labels_of(part, i) for i in range(len(part.sig))]
+            statements = self.generator.card.statements
+            labels = [labels_of(part, i, statements) for i in range(len(part.sig))]
             sig = self.generate(labels, seed, d)
             beside = path.with_name(f"part-{path.name}")
             save(fidelity.with_signals(part, sig, "generated"), beside)
@@ -107,8 +108,8 @@ def quick_checks(bench: Bench) -> dict:
     made = load(bench.generated_like("fold-10", part, seed=10)).sig
     rates = np.linspace(50, 120, N_ASKED)
     asked = [Labels(atrial_substrate="normal", heart_rate=float(r)) for r in rates]
-    afib = fidelity.asked_alone(N_ASKED, atrial_substrate="abnormal", statements=("AFIB",))
-    sinus = fidelity.asked_alone(N_ASKED, statements=("SR",))
+    afib = [Labels(atrial_substrate="abnormal", statements=("AFIB",))] * N_ASKED
+    sinus = [Labels(statements=("SR",))] * N_ASKED
     near = {
         "generated": fidelity.nearest(made, training.sig),
         "real": fidelity.nearest(part.sig, training.sig),

@@ -242,7 +242,7 @@ def _grid(examples: Sequence[dict[str, Any]]) -> str:
 def _svg(fig: Any) -> str:
     fig.tight_layout()
     out = io.StringIO()
-    with plt.rc_context({"svg.hashsalt": "ecg", "svg.fonttype": "path"}):
+    with plt.rc_context({"svg.hashsalt": "ecg", "svg.fonttype": "none"}):
         fig.savefig(out, format="svg", metadata={"Date": None})
     plt.close(fig)
     return out.getvalue()[out.getvalue().index("<svg") :]

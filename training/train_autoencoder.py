@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,14 @@ def main() -> None:
         args.run,
         args.minutes,
     )
+
+
+def load_autoencoder(run: Path) -> Autoencoder:
+    """The best weights of a run."""
+    config = json.loads((run / "run.json").read_text())["model"]
+    model = Autoencoder(AutoencoderConfig(**config))
+    model.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
+    return model.eval()
 
 
 def load_whole(data: Path) -> list[Shard]:

@@ -11,34 +11,30 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate.utils import set_seed
-from torch import Tensor, nn
+from torch import nn
 
-from ecg.labels import Labels, encode, n_features
+from ecg.labels import features, n_features
 from training import config as configs
-from training.autoencoder import Autoencoder, AutoencoderConfig
 from training.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
-from training.heart_rate import heart_rate
+from training.latents import (
+    LabelConfig,
+    LatentBatches,
+    Latents,
+    encode_all,
+    fixed_batch,
+    normalisation,
+)
 from training.loop import LoopConfig, train
-from training.shards import CODES, SEXES, Shard
-from training.train_autoencoder import load_whole
+from training.shards import CODES, Shard
+from training.train_autoencoder import load_autoencoder, load_whole
 from training.train_classifier import CHOOSE, TRAIN
-
-SUBSTRATES = {0: "normal", 1: "abnormal"}
 
 
 @dataclass(frozen=True)
 class DenoiserRun:
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
-
-
-@dataclass(frozen=True)
-class Latents:
-    """Encoded segments: mean, std float32 [segment, latents, time]; their labels, complete."""
-
-    mean: np.ndarray
-    std: np.ndarray
-    labels: list[Labels]
 
 
 def main() -> None:
@@ -47,6 +43,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("runs/data"), help="prepared shards")
     parser.add_argument("--autoencoder", type=Path, default=Path("runs/autoencoder"))
     parser.add_argument("--run", type=Path, default=Path("runs/denoiser"))
+    parser.add_argument("--initial", type=Path, metavar="RUN", help="begin from its best weights")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after, resumably")
     args = parser.parse_args()
     config = configs.load(DenoiserRun, "denoiser", args.preset, args.overrides)
@@ -57,18 +54,21 @@ def main() -> None:
     n_latents = autoencoder.decoder[0].in_channels
     set_seed(config.loop.seed)
     model = Denoiser(n_latents, n_features(statements), config.model)
+    if args.initial:
+        begin_from(args.initial, model, statements)
     n_parameters = sum(p.numel() for p in model.parameters())
     print(f"{n_parameters:,} parameters; {len(statements)} statements")
     if args.dry_run:
         print(configs.dump(config))
         return
-    latents = encode_all(autoencoder, training)
+    latents = encode_all(autoencoder, training, statements)
     offset, scale = normalisation(latents, config.model.sigma_data)
     args.run.mkdir(parents=True, exist_ok=True)
     known = {
         "preset": args.preset,
         "config": json.loads(configs.dump(config)),
         "autoencoder": str(args.autoencoder),
+        "initial": str(args.initial) if args.initial else None,
         "statements": statements,
         "preparation": json.loads(configs.dump(parts[0].preparation)),
         "offset": offset.ravel().tolist(),
@@ -76,9 +76,12 @@ def main() -> None:
         "sources": {p.source: int(np.isin(p.strat_fold, TRAIN).sum()) for p in parts},
     }
     (args.run / "run.json").write_text(json.dumps(known, indent=1))
-    batches = LatentBatches(latents, statements, offset, scale, config)
-    held_out = encode_all(autoencoder, [part.folds(CHOOSE) for part in parts])
-    fixed = fixed_batch(LatentBatches(held_out, statements, offset, scale, config), config)
+
+    def batches_of(encoded: Latents) -> LatentBatches:
+        return LatentBatches(encoded, statements, offset, scale, config.labels, config.loop)
+
+    held_out = encode_all(autoencoder, [part.folds(CHOOSE) for part in parts], statements)
+    fixed = fixed_batch(batches_of(held_out), config.model)
     loss = DenoisingLoss(config.model)
 
     def evaluate(ema: nn.Module) -> dict[str, float]:
@@ -86,7 +89,7 @@ def main() -> None:
         value = float(loss(ema, {k: v.to(device) for k, v in fixed.items()}))
         return {"loss": value, "score": -value}
 
-    train(model, loss, batches, evaluate, config.loop, args.run, args.minutes)
+    train(model, loss, batches_of(latents), evaluate, config.loop, args.run, args.minutes)
 
 
 def occurring_statements(parts: list[Shard]) -> tuple[str, ...]:
@@ -95,96 +98,24 @@ def occurring_statements(parts: list[Shard]) -> tuple[str, ...]:
     return tuple(code for code, n in zip(CODES, present, strict=True) if n > 0)
 
 
-def load_autoencoder(run: Path) -> Autoencoder:
-    """The best weights of a run."""
-    config = json.loads((run / "run.json").read_text())["model"]
-    model = Autoencoder(AutoencoderConfig(**config))
-    model.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
-    return model.eval()
+def begin_from(run: Path, model: Denoiser, statements: tuple[str, ...]) -> None:
+    """The best weights of another run, of the same autoencoder and sizes: to go on with other data.
 
-
-def encode_all(autoencoder: Autoencoder, parts: list[Shard]) -> Latents:
-    means, stds, labels = [], [], []
-    for part in parts:
-        for start in range(0, len(part.sig), 64):
-            sig = torch.from_numpy(part.sig[start : start + 64].astype(np.float32))
-            with torch.inference_mode():
-                mean, logvar = autoencoder.encode(sig)
-            means.append(mean.numpy())
-            stds.append(torch.exp(0.5 * logvar).numpy())
-        labels += [labels_of(part, i) for i in range(len(part.sig))]
-    return Latents(np.concatenate(means), np.concatenate(stds), labels)
-
-
-def labels_of(part: Shard, i: int) -> Labels:
-    """All that is known of segment i; its heart rate is measured."""
-    row = part.record[i]
-    age, sex = float(part.age[row]), int(part.sex[row])
-    rate = heart_rate(part.sig[i].astype(np.float32), part.preparation.fs)
-    return Labels(
-        atrial_substrate=SUBSTRATES.get(int(part.label[row, 0])),
-        statements=tuple(c for c, y in zip(CODES, part.label[row, 1:], strict=True) if y == 1),
-        age=None if math.isnan(age) else min(age, 90.0),  # PTB-XL's 300 stands for over 89
-        sex=None if sex < 0 else SEXES[sex],
-        heart_rate=None if math.isnan(rate) else rate,
+    Its labels are found by name; those that it did not have begin at zero.
+    """
+    before = json.loads((run / "run.json").read_text())
+    weights = torch.load(run / "best.pt", map_location="cpu", weights_only=True)
+    learned = weights["net.embed_labels.weight"] * math.sqrt(n_features(before["statements"]))
+    columns = dict(zip(features(before["statements"]), learned.T, strict=True))
+    new = torch.zeros(len(learned))
+    weights["net.embed_labels.weight"] = (
+        torch.stack([columns.get(name, new) for name in features(statements)], dim=1)
+        / model.net.label_scale
     )
-
-
-def normalisation(latents: Latents, sigma_data: float) -> tuple[np.ndarray, np.ndarray]:
-    """offset, scale [latents, 1]: (latent - offset) / scale has mean 0 and rms sigma_data."""
-    offset = latents.mean.mean(axis=(0, 2))[:, None]
-    spread = np.sqrt(latents.mean.var(axis=(0, 2)) + (latents.std**2).mean(axis=(0, 2)))[:, None]
-    return offset.astype(np.float32), (spread / sigma_data).astype(np.float32)
-
-
-class LatentBatches:
-    """Batch `step` from the seed and the step alone; labels partly withheld, as clients do."""
-
-    def __init__(
-        self,
-        latents: Latents,
-        statements: tuple[str, ...],
-        offset: np.ndarray,
-        scale: np.ndarray,
-        config: DenoiserRun,
-    ) -> None:
-        self.latents, self.offset, self.scale, self.config = latents, offset, scale, config
-        self.encoded = np.stack([encode(labels, statements) for labels in latents.labels])
-
-    def __call__(self, step: int, process: int, processes: int) -> dict[str, Tensor]:
-        c = self.config
-        rng = np.random.default_rng((c.loop.seed, step, process))
-        rows = rng.integers(len(self.latents.mean), size=c.loop.batch_size // processes)
-        noise = rng.standard_normal(self.latents.mean[rows].shape, dtype=np.float32)
-        latents = self.latents.mean[rows] + self.latents.std[rows] * noise
-        return {
-            "latents": torch.from_numpy((latents - self.offset) / self.scale),
-            "labels": torch.from_numpy(self._withhold(rng, self.encoded[rows].copy())),
-        }
-
-    def _withhold(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-        """Each statement, and each of substrate, sex, age and heart rate, or everything."""
-        c, n = self.config.model, len(labels)
-        n_statements = labels.shape[1] - 8
-        labels[:, :n_statements] *= rng.random((n, n_statements)) >= c.drop_each
-        labels[:, :n_statements] *= rng.random((n, 1)) >= c.drop_each
-        for start in range(n_statements, labels.shape[1], 2):
-            labels[:, start : start + 2] *= rng.random((n, 1)) >= c.drop_each
-        return labels * (rng.random((n, 1)) >= c.drop_all).astype(np.float32)
-
-
-def fixed_batch(batches: LatentBatches, config: DenoiserRun) -> dict[str, Tensor]:
-    """Every held-out segment once, all labels given, with noise that stays the same."""
-    rng = np.random.default_rng(0)
-    latents = (batches.latents.mean - batches.offset) / batches.scale
-    c, n = config.model, len(latents)
-    sigma = np.exp(c.P_mean + c.P_std * rng.standard_normal(n)).astype(np.float32)
-    return {
-        "latents": torch.from_numpy(latents),
-        "labels": torch.from_numpy(batches.encoded),
-        "sigma": torch.from_numpy(sigma),
-        "noise": torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32)),
-    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise SystemExit(f"--initial {run}: its network has other sizes: {error}") from None
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ export function readForm(form) {
   const said = new FormData(form);
   const request = { statements: said.getAll("statements") };
   for (const name of ["atrial_substrate", "sex"]) request[name] = said.get(name) || null;
+  if (said.has("complete")) request.complete = true;
   for (const name of NUMBERS) if (said.get(name) !== "") request[name] = Number(said.get(name));
   return request;
 }
@@ -56,6 +57,7 @@ function pickStatements(form, { statements, descriptions = {} }) {
       el("button", { type: "button", "aria-label": `Remove ${code}`, title: descriptions[code],
         onclick: () => tick(code, false) }, `${code} ×`))));
     form.querySelector("#chosen").hidden = !codes.length;
+    form.elements.complete.disabled = !codes.length;
   }
 
   function tick(code, on) {

@@ -91,6 +91,7 @@ function said() {
   const implied = labels.atrial_substrate && !asked.atrial_substrate;
   const parts = [
     ...labels.statements.map((code) => `${card.descriptions?.[code] ?? code} (${code})`),
+    labels.complete && "no other statement",
     labels.atrial_substrate
       && `atrial substrate ${labels.atrial_substrate}${implied ? ", as the statements imply" : ""}`,
     labels.age != null && `age ${labels.age}`,

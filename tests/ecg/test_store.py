@@ -1,6 +1,7 @@
 """The store serves exactly what the card describes, on the device that was asked for."""
 
 import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 from ecg.errors import StoreError
 from ecg.prepare import condition, cut, sample_mask
-from ecg.store import CARD, WEIGHTS, Generator, load_classifier
+from ecg.store import CARD, WEIGHTS, Generator, load_classifier, load_generator
 from tests.conftest import ROOT
-from tests.ecg import fake_model
+from tests.ecg import fake_generator, fake_model
 
 SHIPPED = ROOT / "models_store" / "prednet"
 
@@ -109,3 +110,12 @@ def test_a_gpu_sees_few_batch_sizes_and_the_answer_none_of_the_filling(device, s
         out = generator.denoise(x, sigma, labels)
         np.testing.assert_array_equal(out, x * sigma[:, None, None])
     assert seen == sizes
+
+
+def test_a_denoiser_of_other_label_features_is_refused(tmp_path):
+    folder = fake_generator.store(tmp_path / "fake-ldm")
+    assert load_generator(folder, "cpu").card.statements == fake_generator.STATEMENTS
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, "statements": card["statements"][1:]}))
+    with pytest.raises(StoreError, match="takes 15 label features, this version gives 14"):
+        load_generator(folder, "cpu")

@@ -62,6 +62,20 @@ class Visit:
             self.page.get_by_label("Units").select_option(units)
         self.page.get_by_role("button", name="Classify", exact=True).click()
 
+    def carried(self, name, text):
+        """A file of text as the mouse carries it: the dataTransfer of a drag's events."""
+        return self.page.evaluate_handle(
+            """([name, text]) => {
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([text], name, { type: "text/csv" }));
+                return transfer;
+            }""",
+            [name, text],
+        )
+
+    def shown_tab(self):
+        return self.page.locator("[role=tab][aria-selected=true]").inner_text()
+
     def printed(self):
         """Waits until the print is there and is a picture."""
         picture = self.page.locator("#paper img")
@@ -105,6 +119,10 @@ def visiting(browser, url, size=DESK) -> Iterator[Visit]:
 
 def upload(name, content):
     return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+
+
+def focused(locator):
+    return locator.evaluate("e => e === document.activeElement")
 
 
 def fits(page):

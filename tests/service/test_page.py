@@ -9,15 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 
-from tests.service.browser import DESK, EXAMPLES, INDEX, PHONE, chromium, fits, visiting
+from tests.service.browser import DESK, EXAMPLES, INDEX, PHONE, fits, visiting
 
 NAME = "Doe-Jane-1970"  # stands for a file name that gives a patient away
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -246,14 +240,7 @@ def test_a_service_that_cannot_be_reached_is_said(visit):
 
 def test_files_can_be_dropped_anywhere(visit):
     page = visit.page
-    transfer = page.evaluate_handle(
-        """text => {
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([text], "dropped.csv", { type: "text/csv" }));
-            return transfer;
-        }""",
-        (EXAMPLES / "afib-lead-ii.csv").read_text(),
-    )
+    transfer = visit.carried("dropped.csv", (EXAMPLES / "afib-lead-ii.csv").read_text())
     page.dispatch_event("footer", "dragenter", {"dataTransfer": transfer})
     assert page.locator("#overlay").is_visible()
     page.dispatch_event("footer", "drop", {"dataTransfer": transfer})

@@ -3,7 +3,6 @@ kilobytes: what is tested is the page, not the ECGs."""
 
 import io
 import json
-import shutil
 from pathlib import Path
 
 import httpx
@@ -12,10 +11,7 @@ import pytest
 
 from ecg.draw import SYNTHETIC, print_svg
 from ecg.formats import File, Hints, read
-from service.settings import Settings
-from tests.conftest import running_service
-from tests.ecg import fake_generator
-from tests.service.browser import DESK, EXAMPLES, INDEX, PHONE, chromium, fits, visiting
+from tests.service.browser import DESK, EXAMPLES, INDEX, PHONE, fits, focused, visiting
 
 WIDE = (1720, 950)
 # the page's policy lets nobody fetch a picture's URL
@@ -30,26 +26,10 @@ KEEP_BLOBS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def generator_url(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("synthesize")
-    store = folder / "store"
-    shutil.copytree(Settings().models_store, store, ignore=shutil.ignore_patterns("ldm"))
-    fake_generator.store(store / "ldm")
-    with running_service(folder, ECG_MODELS_STORE=str(store)) as service:
-        yield service.url
-
-
 @pytest.fixture
-def visit(browser, generator_url, request):
+def visit(browser, fake_generator_url, request):
     size = getattr(request, "param", DESK)
-    with visiting(browser, f"{generator_url}/#synthesize", size) as visit:
+    with visiting(browser, f"{fake_generator_url}/#synthesize", size) as visit:
         visit.page.locator("#labels").wait_for()
         visit.page.evaluate(KEEP_BLOBS)
         yield visit
@@ -77,7 +57,9 @@ def fill(visit, *statements, **fields):
         field = page.locator(f"#labels [name={name}]")
         if name in ("guidance_scale", "num_steps"):
             page.locator("#labels details").evaluate("e => e.open = true")
-        if field.evaluate("e => e.tagName") == "SELECT":
+        if isinstance(value, bool):
+            field.set_checked(value)
+        elif field.evaluate("e => e.tagName") == "SELECT":
             field.select_option(value)
         else:
             field.fill(str(value))
@@ -106,14 +88,6 @@ def request_of(visit, which=-1):
     return json.loads(visit.posts("/synthesize")[which][2])
 
 
-def shown_tab(visit):
-    return visit.page.locator("[role=tab][aria-selected=true]").inner_text()
-
-
-def focused(visit, locator):
-    return locator.evaluate("e => e === document.activeElement")
-
-
 @both_widths
 def test_an_ecg_is_asked_for_and_shown_as_synthetic_beside_a_real_one(visit):
     answer = generate(visit, "AFIB", age=63, sex="female", heart_rate=80, seed=7)
@@ -137,6 +111,19 @@ def test_an_ecg_is_asked_for_and_shown_as_synthetic_beside_a_real_one(visit):
     assert visit.text(".tag.synthetic") == "Synthetic"
     drawn(visit, "#real-paper")
     assert fits(visit.page)
+
+
+def test_that_there_are_no_other_statements_can_be_ticked(visit):
+    page = visit.page
+    assert page.get_by_label("No other statement").is_disabled()
+    answer = generate(visit, "AFIB", complete=True, seed=7)
+    assert request_of(visit)["complete"] is True
+    assert answer["labels"]["complete"] is True
+    assert "(AFIB); no other statement" in visit.text("#synthetic .source")
+    page.get_by_role("button", name="Remove AFIB").click()
+    with page.expect_response("**/synthesize"):
+        page.get_by_role("button", name="Generate").click()
+    assert "complete" not in request_of(visit)
 
 
 @pytest.mark.parametrize(
@@ -201,11 +188,11 @@ def test_several_are_stepped_through(visit):
     assert fits(page)
 
 
-def test_the_downloads_are_the_ecgs_of_the_same_seed(visit, generator_url):
+def test_the_downloads_are_the_ecgs_of_the_same_seed(visit, fake_generator_url):
     answer = generate(visit, "LAO/LAE", n=2, num_steps=4, guidance_scale=2.5)
     expected = np.array(answer["sig"])
     asked = {"n": 2, "statements": ["LAO/LAE"], "num_steps": 4, "guidance_scale": 2.5}
-    again = httpx.post(f"{generator_url}/synthesize", json={**asked, "seed": answer["seed"]})
+    again = httpx.post(f"{fake_generator_url}/synthesize", json={**asked, "seed": answer["seed"]})
     assert np.abs(expected - again.json()["sig"]).max() < 1e-4
     stem = f"synthetic-LAO-LAE-seed-{answer['seed']}"
 
@@ -244,8 +231,8 @@ def test_a_seed_can_be_used_again(visit):
     assert np.abs(np.array(again["sig"]) - first["sig"]).max() < 1e-4
 
 
-def test_the_form_is_filled_from_the_card(visit, generator_url):
-    models = httpx.get(f"{generator_url}/models").json()["models"]
+def test_the_form_is_filled_from_the_card(visit, fake_generator_url):
+    models = httpx.get(f"{fake_generator_url}/models").json()["models"]
     card = next(model for model in models if model["task"] == "generation")
     page = visit.page
     boxes = page.locator("#statement-list input")
@@ -281,7 +268,7 @@ def test_what_cannot_be_sent_is_said_even_where_it_is_folded_away(visit):
     fill(visit, num_steps=65)
     page.locator("#labels details").evaluate("e => e.open = false")
     page.get_by_role("button", name="Generate").click()
-    assert focused(visit, page.locator("[name=num_steps]"))
+    assert focused(page.locator("[name=num_steps]"))
     assert visit.posts("/synthesize") == []
 
 
@@ -318,7 +305,7 @@ def test_a_generated_ecg_opens_in_the_first_view_and_stays_synthetic(visit):
     with page.expect_response("**/classify") as classified:
         page.get_by_role("button", name="Open in Classify").click()
     assert classified.value.json()["results"][0]["record_id"] == "synthetic-5-1"
-    assert shown_tab(visit) == "Classify"
+    assert visit.shown_tab() == "Classify"
     assert page.url.endswith("#classify")
     visit.printed()
     assert visit.text("#answer .source") == "Synthetic ECG: AFIB, 2 of 2, seed 5"
@@ -326,47 +313,6 @@ def test_a_generated_ecg_opens_in_the_first_view_and_stays_synthetic(visit):
     assert svg_of(visit, "#paper") == picture
     page.go_back()
     page.locator("#synthetic-paper img").wait_for()  # what was made is still there
-
-
-def test_the_tabs_work_by_keyboard_and_by_link(visit, generator_url):
-    page = visit.page
-    assert shown_tab(visit) == "Synthesize"
-    assert not page.locator("#classify-view").is_visible()
-    tabs = page.get_by_role("tablist").get_by_role("tab")
-    assert tabs.evaluate_all("tabs => tabs.map(tab => tab.tabIndex)") == [-1, 0]
-    page.keyboard.press("Tab")  # the skip link
-    assert page.locator(".skip").get_attribute("href") == "#synthetic"
-    page.keyboard.press("Tab")
-    assert focused(visit, tabs.nth(1))
-    outline = "e => getComputedStyle(e).outlineStyle"
-    assert tabs.nth(1).evaluate(outline) == "solid"
-    for key, name in (("ArrowRight", "Classify"), ("ArrowLeft", "Synthesize"),
-                      ("Home", "Classify"), ("End", "Synthesize")):  # fmt: skip
-        page.keyboard.press(key)
-        assert shown_tab(visit) == name
-        assert focused(visit, tabs.filter(has_text=name))
-        assert page.url == f"{generator_url}/#{name.lower()}"
-        view = page.get_by_role("tabpanel")
-        assert view.get_attribute("id") == f"{name.lower()}-view"
-        assert view.get_attribute("aria-labelledby") == f"{name.lower()}-tab"
-    page.goto(f"{generator_url}/")
-    page.reload()
-    assert shown_tab(visit) == "Classify"
-    page.get_by_role("tab", name="Synthesize").click()
-    assert shown_tab(visit) == "Synthesize"
-    page.go_back()
-    page.locator("#classify-view").wait_for()
-    assert shown_tab(visit) == "Classify"
-
-
-def test_the_skip_link_stays_in_its_view(visit):
-    page = visit.page
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    assert shown_tab(visit) == "Synthesize"
-    page.reload()
-    page.locator("#labels").wait_for()
-    assert shown_tab(visit) == "Synthesize"
 
 
 def test_the_keyboard_is_enough_to_generate(visit):
@@ -381,18 +327,18 @@ def test_the_keyboard_is_enough_to_generate(visit):
     assert find.input_value() == ""
     page.keyboard.press("Tab")  # the list is one stop
     boxes = page.locator("#statement-list input")
-    assert focused(visit, boxes.nth(0))
+    assert focused(boxes.nth(0))
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Space")
     chosen = boxes.nth(2).get_attribute("value")
     assert page.locator("#chosen button").count() == 2
     page.keyboard.press("Tab")
-    assert focused(visit, page.locator("[name=age]"))
+    assert focused(page.locator("[name=age]"))
     page.get_by_role("button", name=f"Remove {chosen}").focus()
     page.keyboard.press("Enter")
     assert visit.text("#chosen") == "AFIB ×"
-    assert focused(visit, find)
+    assert focused(find)
     page.keyboard.type("no such thing")
     assert "No such statement" in visit.text("#statement-list")
     page.locator("[name=age]").focus()
@@ -400,24 +346,6 @@ def test_the_keyboard_is_enough_to_generate(visit):
     drawn(visit, "#synthetic-paper")
     assert request_of(visit)["statements"] == ["AFIB"]
     assert visit.text("#synthetic .status") == "Generated: Synthetic ECG: AFIB"
-
-
-def test_a_dropped_file_goes_to_be_classified(visit):
-    page = visit.page
-    transfer = page.evaluate_handle(
-        """text => {
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([text], "dropped.csv", { type: "text/csv" }));
-            return transfer;
-        }""",
-        (EXAMPLES / "afib-lead-ii.csv").read_text(),
-    )
-    page.dispatch_event("footer", "dragenter", {"dataTransfer": transfer})
-    page.dispatch_event("footer", "drop", {"dataTransfer": transfer})
-    assert shown_tab(visit) == "Classify"
-    visit.say(100)
-    visit.printed()
-    assert "dropped.csv" in visit.text("#answer .source")
 
 
 @pytest.mark.parametrize("visit", [DESK, WIDE, PHONE], indirect=True, ids=["1280", "1720", "390"])
@@ -434,25 +362,6 @@ def test_the_two_prints_stand_side_by_side_where_there_is_room(visit):
         assert made["x"] == real["x"]
         assert real["y"] > made["y"] + made["height"]
     assert fits(visit.page)
-
-
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["1280", "390"])
-def test_a_service_without_a_generator_says_so(browser, url_without_generator, size):
-    with visiting(browser, f"{url_without_generator}/#synthesize", size) as visit:
-        visit.page.get_by_text("This service has no generator").wait_for()
-        assert not visit.page.locator("#labels").is_visible()
-        assert not visit.page.get_by_role("button", name="Generate").is_visible()
-        assert fits(visit.page)
-
-
-def test_models_that_cannot_be_asked_for_are_said(browser, generator_url):
-    with visiting(browser, generator_url) as visit:
-        visit.refusals = 1
-        visit.page.route("**/models", lambda route: route.abort())
-        visit.page.reload()
-        visit.page.get_by_role("tab", name="Synthesize").click()
-        visit.page.get_by_text("could not be asked for").wait_for()
-        assert not visit.page.locator("#labels").is_visible()
 
 
 def test_the_shipped_generator_is_asked_from_the_page(browser, server_url):

@@ -87,6 +87,7 @@ def test_an_answer_has_the_contracts_fields_and_obeys_the_limb_lead_laws(
         "age": 63,
         "sex": "female",
         "heart_rate": 80,
+        "complete": False,
     }
     sig = np.array(body["sig"])
     assert sig.shape == (2, 12, 1000)
@@ -100,6 +101,17 @@ def test_nothing_asked_for_is_one_ecg_with_a_seed_that_repeats_it(client: httpx.
     other = ask(client, seed=first["seed"] + 1).json()
     assert np.abs(np.array(first["sig"]) - again["sig"]).max() < 1e-4
     assert np.abs(np.array(first["sig"]) - other["sig"]).max() > 1e-3
+
+
+def test_that_there_are_no_other_statements_can_be_said(client: httpx.Client) -> None:
+    asked = {"statements": ["SR"], "seed": 3}
+    some, all_ = (ask(client, **asked, complete=complete).json() for complete in (False, True))
+    assert [some["labels"]["complete"], all_["labels"]["complete"]] == [False, True]
+    assert some["sig"] != all_["sig"]
+    archive = ask(client, "application/zip", **asked, complete=True).content
+    with zipfile.ZipFile(io.BytesIO(archive)) as z:
+        header = next(name for name in z.namelist() if name.endswith(".hea"))
+        assert "asked for: SR, no other statement" in z.read(header).decode()
 
 
 def test_every_format_holds_the_same_ecgs(client: httpx.Client) -> None:
@@ -168,6 +180,7 @@ def test_company_does_not_change_an_answer(generator_url: str) -> None:
         ({"statements": ["AFIB"], "atrial_substrate": "normal"}, "atrial_substrate: "),
         ({"wanted": 1}, "wanted: "),
         ({"seed": -1}, "seed: "),
+        ({"complete": True}, "complete: says that there are no other statements"),
     ],
 )
 def test_what_cannot_be_asked_is_422_and_says_why(

@@ -84,14 +84,15 @@ def test_a_balanced_npz_of_several_shards(run_command, tmp_path: Path, generator
 def test_wfdb_records_say_what_they_are(run_command, tmp_path: Path) -> None:
     out = tmp_path / "records"
     run_command(
-        generate, *FEW, "--statements", "AFIB", "--age", 70, "-n", 4, "--out", out, "--seed", 9
-    )
+        generate, *FEW, "--statements", "AFIB", "--complete", "--age", 70, "-n", 4, "--out", out,
+        "--seed", 9,
+    )  # fmt: skip
     names = (out / "RECORDS").read_text().split()
     assert names[3] == "000000003/synthetic_9_000000003"
     read = wfdb.rdrecord(str(out / names[3]))
     assert read.p_signal.shape == (1000, 12) and tuple(read.sig_name) == LEADS
     assert "synthetic" in read.comments[0]
-    assert read.comments[1] == "asked for: substrate abnormal, AFIB, 70 years"
+    assert read.comments[1] == "asked for: substrate abnormal, AFIB, no other statement, 70 years"
 
 
 def test_csv_has_a_row_an_ecg_with_its_label_last(run_command, tmp_path: Path) -> None:
@@ -148,6 +149,7 @@ def test_a_set_is_not_mixed_with_another_nor_overwritten(run_command, tmp_path: 
         (("--statements", "AFIB", "--label", "normal"), "contradicts"),
         (("--statements", "AFLT", "--balance"), "contradicts"),
         (("--label", "normal", "--balance"), "leave --label out"),
+        (("--complete",), "name the --statements"),
         (("--age", 130), "0 to 120"),
         (("--heart-rate", 10), "20 to 250"),
         (("--guidance-scale", 0.5), "1 .off. to 10"),

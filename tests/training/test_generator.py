@@ -13,14 +13,24 @@ import pytest
 import torch
 from scipy import signal
 
-from ecg.labels import n_features
+from ecg.labels import Labels, encode, features, n_features
 from ecg.record import Record
 from training import shards
 from training.autoencoder import Autoencoder, AutoencoderConfig, ReconstructionLoss
 from training.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
 from training.heart_rate import heart_rate
+from training.latents import (
+    FEW,
+    LabelConfig,
+    LatentBatches,
+    Latents,
+    labels_of,
+    rarest,
+)
+from training.loop import LoopConfig
 from training.shards import Shard
 from training.sources.labelled import ABSENT, PRESENT, Labelled
+from training.train_denoiser import begin_from
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = AutoencoderConfig(widths=(8, 16), blocks=1)
@@ -41,6 +51,55 @@ def test_the_default_networks_are_as_large_as_planned() -> None:
 
     assert size(Autoencoder(AutoencoderConfig())) <= 2_000_000
     assert 7_000_000 <= size(Denoiser(16, n_features(("A",) * 63), DenoiserConfig())) <= 11_000_000
+
+
+STATEMENTS = ("NORM", "AFIB", "LVH")
+
+
+def batches(labels: list[Labels], **changes: object) -> LatentBatches:
+    """Latents of a number a segment, so that a batch's rows can be told."""
+    zeros = np.zeros((len(labels), 16, 128), np.float32)
+    mean = zeros + np.arange(len(labels), dtype=np.float32)[:, None, None]
+    loop = LoopConfig(batch_size=4000)
+    latents, one = Latents(mean, zeros, labels), np.ones((16, 1), np.float32)
+    return LatentBatches(latents, STATEMENTS, 0 * one, one, LabelConfig(**changes), loop)
+
+
+def test_a_rare_statement_is_drawn_more_often() -> None:
+    labels = [Labels(statements=("NORM",))] * 75 + [Labels(statements=("NORM", "AFIB"))] * 25
+    for balance, expected in ((0.0, 0.25), (0.5, 0.4), (1.0, 4 / 7)):
+        drawn = batches(labels, balance=balance)(0, 0, 1)["latents"][:, 0, 0]
+        assert (drawn >= 75).float().mean().item() == pytest.approx(expected, abs=0.03)
+
+
+def test_the_rarest_statements_are_not_drawn_without_end() -> None:
+    present = np.zeros((100, 3))
+    present[:, 0], present[:2, 1] = 1, 1
+    assert rarest(present)[:3].tolist() == [FEW / 100, FEW / 100, 1.0]
+    assert rarest(np.zeros((5, 3))).tolist() == [1.0] * 5
+
+
+def test_labels_are_withheld_as_clients_withhold_them() -> None:
+    whole = Labels("abnormal", ("AFIB", "LVH"), 60.0, "female", 75.0, complete=True)
+    rows = batches([whole])(0, 0, 1)["labels"].numpy()
+    value = dict(zip(features(STATEMENTS), rows.T, strict=True))
+    listed = value["AFIB"] + value["LVH"]
+    assert (listed[value["complete"] == 1] == 2).all()
+    assert {0, 1, 2} == set(listed[value["complete"] == 0])
+    assert value["complete"].mean() == pytest.approx(0.9 * 0.7, abs=0.03)
+    assert (rows == 0).all(axis=1).mean() == pytest.approx(0.1, abs=0.03)
+    some = rows.any(axis=1)
+    for name in ("abnormal", "female", "age given", "heart rate given"):
+        assert value[name][some].mean() == pytest.approx(0.9, abs=0.03), name
+    assert not value["NORM"].any()
+
+
+def test_a_list_is_complete_where_each_covered_statement_is_known(record: Record) -> None:
+    known = Labelled(record, "1", "1", 1, PRESENT, {"AFIB": PRESENT, "SR": ABSENT}, 60.0, "male")
+    part = shards.build("ptb-xl", [known], shards.Preparation())
+    two, three = (labels_of(part, 0, codes) for codes in (("AFIB", "SR"), ("AFIB", "SR", "LVH")))
+    assert (two.statements, two.complete) == (("AFIB",), True)
+    assert (three.statements, three.complete) == (("AFIB",), False)
 
 
 def test_reconstruction_loss_is_the_latents_divergence_where_the_reconstruction_is_perfect() -> (
@@ -146,3 +205,27 @@ def test_both_stages_train_from_shards(data: Path) -> None:
     history = [json.loads(x) for x in (second / "history.jsonl").read_text().splitlines()]
     assert np.isfinite([h["loss"] for h in history]).all()
     assert (second / "best.pt").exists()
+
+
+def test_a_run_can_begin_from_another_of_other_statements(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before = Denoiser(16, n_features(STATEMENTS), TINY).eval()
+    for p in before.parameters():
+        torch.nn.init.normal_(p, std=0.05)
+    torch.save(before.state_dict(), tmp_path / "best.pt")
+    (tmp_path / "run.json").write_text(json.dumps({"statements": STATEMENTS}))
+    statements = ("PVC", "LVH", "AFIB")
+    after = Denoiser(16, n_features(statements), TINY).eval()
+    begin_from(tmp_path, after, statements)
+    x, sigma = torch.randn(1, 16, 128), torch.ones(1)
+
+    def denoised(model: Denoiser, known: tuple[str, ...], *present: str) -> torch.Tensor:
+        labels = Labels("abnormal", present, 60.0, "male", 90.0, complete=True)
+        with torch.inference_mode():
+            return model(x, sigma, torch.from_numpy(encode(labels, known))[None])
+
+    for present in ((), ("AFIB",), ("LVH", "AFIB")):
+        old, new = denoised(before, STATEMENTS, *present), denoised(after, statements, *present)
+        assert torch.allclose(old, new, atol=1e-5)
+    unheard_of = denoised(after, statements, "PVC")
+    assert torch.allclose(unheard_of, denoised(after, statements), atol=1e-5)
