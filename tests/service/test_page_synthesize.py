@@ -334,6 +334,8 @@ def test_the_keyboard_is_enough_to_generate(visit):
     chosen = boxes.nth(2).get_attribute("value")
     assert page.locator("#chosen button").count() == 2
     page.keyboard.press("Tab")
+    assert focused(page.get_by_label("No other statement"))
+    page.keyboard.press("Tab")
     assert focused(page.locator("[name=age]"))
     page.get_by_role("button", name=f"Remove {chosen}").focus()
     page.keyboard.press("Enter")

@@ -104,14 +104,14 @@ def test_nothing_asked_for_is_one_ecg_with_a_seed_that_repeats_it(client: httpx.
 
 
 def test_that_there_are_no_other_statements_can_be_said(client: httpx.Client) -> None:
-    asked = {"statements": ["SR"], "seed": 3}
+    asked = {"statements": ["AFIB"], "seed": 3}
     some, all_ = (ask(client, **asked, complete=complete).json() for complete in (False, True))
     assert [some["labels"]["complete"], all_["labels"]["complete"]] == [False, True]
     assert some["sig"] != all_["sig"]
     archive = ask(client, "application/zip", **asked, complete=True).content
     with zipfile.ZipFile(io.BytesIO(archive)) as z:
         header = next(name for name in z.namelist() if name.endswith(".hea"))
-        assert "asked for: SR, no other statement" in z.read(header).decode()
+        assert "asked for: substrate abnormal, AFIB, no other statement" in z.read(header).decode()
 
 
 def test_every_format_holds_the_same_ecgs(client: httpx.Client) -> None:
