@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import signal
+from scipy import fft, signal
 
 from ecg.leads import LIMB_FROM_I_II, LIMB_LEADS
 from ecg.record import MIN_DURATION_S
@@ -138,30 +138,47 @@ def _flat(raw: np.ndarray, fs: float) -> np.ndarray:
 
 def _saturated(raw: np.ndarray) -> np.ndarray:
     """[lead]: too many samples at exactly the highest or the lowest value of a wide range."""
-    high, low = raw.max(axis=1, keepdims=True), raw.min(axis=1, keepdims=True)
-    at_rail = np.maximum((raw == high).mean(axis=1), (raw == low).mean(axis=1))
-    return ((high - low)[:, 0] > RAIL_MV) & (at_rail > RAIL_SHARE)
+    high, low = raw.max(axis=1), raw.min(axis=1)
+    found = high - low > RAIL_MV
+    for i in np.flatnonzero(found):
+        at_rail = max(np.count_nonzero(raw[i] == high[i]), np.count_nonzero(raw[i] == low[i]))
+        found[i] = at_rail > RAIL_SHARE * raw.shape[1]
+    return found
 
 
 def _limb_disagreement(sig: np.ndarray, leads: Sequence[str]) -> float:
     """The share of the limb leads' rms that no pair (I, II) explains; 0 with fewer than three."""
     if len(leads) < 3:
         return 0.0
-    rows = LIMB_FROM_I_II[[LIMB_LEADS.index(name) for name in leads]]
-    residual = sig - rows @ (np.linalg.pinv(rows) @ sig)
+    residual = sig - _explained_by_i_ii(tuple(leads)) @ sig
     return float(np.sqrt(np.mean(residual**2) / max(np.mean(sig**2), 1e-12)))
+
+
+@lru_cache(maxsize=64)  # there are 42 sets of three and more limb leads, in one order
+def _explained_by_i_ii(leads: tuple[str, ...]) -> np.ndarray:
+    """The projection [lead, lead] onto what some (I, II) gives in these leads."""
+    rows = LIMB_FROM_I_II[[LIMB_LEADS.index(name) for name in leads]]
+    return (rows @ np.linalg.pinv(rows)).astype(np.float32)
 
 
 def _has_beats(sig: np.ndarray, fs: float) -> bool:
     """Whether some lead's QRS band is sparse: high kurtosis, and a real share of the signal."""
-    inside = slice(round(EDGE_S * fs), sig.shape[-1] - round(EDGE_S * fs))
-    band = signal.sosfiltfilt(_qrs_filter(fs), sig, axis=-1)[:, inside]
-    power = np.mean(band**2, axis=-1)
-    kurtosis = np.mean(band**4, axis=-1) / np.maximum(power**2, 1e-24)
+    edge = round(EDGE_S * fs)
+    inside = slice(edge, sig.shape[-1] - edge)
+    # By Fourier transform, where the ends disturb each other: less than an edge's width.
+    n_fft = fft.next_fast_len(sig.shape[-1] + edge, real=True)
+    from_mean = sig - sig.mean(axis=-1, keepdims=True)
+    band = fft.irfft(fft.rfft(from_mean, n_fft) * _qrs_response(fs, n_fft), n_fft)[:, inside]
+    squared = band * band
+    power = squared.mean(axis=-1)
+    kurtosis = (squared * squared).mean(axis=-1) / np.maximum(power**2, 1e-24)
     share = np.sqrt(power / np.maximum(np.var(sig[:, inside], axis=-1), 1e-24))
     return bool(np.any((kurtosis > MIN_KURTOSIS) & (share > MIN_QRS_SHARE)))
 
 
-@lru_cache(maxsize=4)
-def _qrs_filter(fs: float) -> np.ndarray:
-    return np.asarray(signal.butter(2, QRS_BAND_HZ, "bandpass", fs=fs, output="sos"))
+@lru_cache(maxsize=16)
+def _qrs_response(fs: float, n_fft: int) -> np.ndarray:
+    """Of a second-order Butterworth band-pass forwards and backwards: no phase."""
+    sos = signal.butter(2, QRS_BAND_HZ, "bandpass", fs=fs, output="sos")
+    _, response = signal.sosfreqz(sos, fft.rfftfreq(n_fft, 1 / fs), fs=fs)
+    return (np.abs(response) ** 2).astype(np.float32)
