@@ -27,7 +27,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint train-env lock bento image clean chromium
+.PHONY: help serve test loadtest lint train-env lock bento image clean chromium wrk
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 11
@@ -42,6 +42,9 @@ serve: $(VENV)/installed ## serve models_store/ at HOST:PORT; GPU=1 for onnxrunt
 
 test: .venv-test/installed chromium ## set up what the tests need, and run them; ARGS="-k page"
 	.venv-test/bin/python -m pytest $(ARGS)
+
+loadtest: $(VENV)/installed .venv-load/installed wrk ## measure this machine; ARGS="--rounds 1"
+	.venv-load/bin/python -m loadtest.run $(ARGS)
 
 lint: .venv-test/installed ## ruff everywhere, pyright on ecg and service
 	.venv-test/bin/ruff check
@@ -60,6 +63,8 @@ lock: .venv-uv/installed ## compile requirements/*.txt from pyproject.toml
 	$(COMPILE) --group train -c requirements/serve-cpu.txt -o requirements/train.txt
 	$(COMPILE) --group test -c requirements/serve-cpu.txt -c requirements/train.txt \
 		-o requirements/test.txt
+	$(COMPILE) pyproject.toml --extra cpu --group loadtest -c requirements/serve-cpu.txt \
+		-c requirements/train.txt -o requirements/loadtest.txt
 
 bento: $(VENV)/installed .venv-uv/installed ## build the Bento, for a GPU; BENTOFILE=bentofile.cpu.yaml
 	@$(BENTOML) build -f $(BENTOFILE)
@@ -72,7 +77,7 @@ image: $(VENV)/installed .venv-uv/installed ## build the Bento and its image, wi
 	export BENTOML_CONTAINERIZE_BACKEND=$$engine; $(BENTOML) build -f $(BENTOFILE) --containerize
 
 clean: ## remove environments, Bentos and caches; never runs/ or data/
-	rm -rf .venv .venv-gpu .venv-test .venv-uv .bentoml .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-gpu .venv-load .venv-peer-* .venv-test .venv-uv .bentoml .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed .venv-gpu/installed: %/installed: requirements/serve-$(SERVING).txt
@@ -86,6 +91,11 @@ clean: ## remove environments, Bentos and caches; never runs/ or data/
 	.venv-test/$(PIP) --no-deps $(addprefix -r ,$^)
 	@touch $@
 
+.venv-load/installed: requirements/loadtest.txt
+	$(call new_environment,.venv-load)
+	.venv-load/$(PIP) --no-deps -r $<
+	@touch $@
+
 .venv-uv/installed: Makefile
 	$(call new_environment,.venv-uv)
 	.venv-uv/$(PIP) $(UV)
@@ -95,6 +105,9 @@ clean: ## remove environments, Bentos and caches; never runs/ or data/
 chromium:
 	@command -v chromium >/dev/null || { $(call debian,chromium); } \
 		|| echo "Without Chromium the web page's tests are skipped."
+
+wrk:
+	@command -v wrk >/dev/null || { $(call debian,wrk); }
 
 # $(call new_environment,FOLDER): candidates are run, because a name on PATH may be a shim that fails.
 define new_environment

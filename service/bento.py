@@ -22,6 +22,8 @@ settings = Settings()
         {"name": "MALLOC_MMAP_THRESHOLD_", "value": str(2**20)},
         {"name": "MALLOC_TRIM_THRESHOLD_", "value": str(2**20)},
         {"name": "MALLOC_ARENA_MAX", "value": "4"},
+        # its threads would wait in a loop, on cores that the models need
+        {"name": "OPENBLAS_NUM_THREADS", "value": "1"},
     ],
     logging={"access": {"enabled": False}},  # the edge logs requests itself
 )

@@ -1,0 +1,160 @@
+"""python -m loadtest.endurance: past the limit, for long, and with a worker killed.
+
+overload   three times the knee for a minute: served in time or refused, nothing else
+malformed  one broken request in a hundred changes no other answer
+soak       the mix at 70% of its knee: memory, errors, and the tail at the end against the start
+kill       SIGKILL to one of two workers under load: only its own requests fail
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from loadtest import bodies
+from loadtest.open_loop import Answers, arrive
+from loadtest.run import SERVICE, machine
+from loadtest.server import ROOT, Served, serving
+
+WARM_S = 60.0  # of a soak: what is allocated once is allocated by then
+WORKER = "bentoml"  # in a worker's command line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.endurance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=sorted(TESTS))
+    parser.add_argument("--knee", type=float, required=True, help="requests a second, of the run")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of the soak")
+    parser.add_argument("--out", type=Path, default=ROOT / "loadtest" / "results")
+    args = parser.parse_args()
+    found = {"made": time.strftime("%Y-%m-%d"), "machine": machine(), "knee": args.knee}
+    found |= TESTS[args.what](args.knee, args.minutes)
+    print(json.dumps(found, indent=1))
+    (args.out / f"{args.what}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def overload(knee: float, _: float) -> dict:
+    with serving(SERVICE) as service:
+        at_knee = arrive(service.url, "one-npz", knee, 22).after(2)
+        past = arrive(service.url, "one-npz", 3 * knee, 60)
+    return {
+        "goodput_at_knee": round(at_knee.goodput, 1),
+        **counts(past),
+        "goodput": round(past.goodput, 1),
+        "goodput_to_knee": round(past.goodput / at_knee.goodput, 3),
+        "slowest_served_ms": round(past.quantile_ms(1.0), 1),
+        "p50_ms": round(past.quantile_ms(0.5), 1),
+        "p99_ms": round(past.quantile_ms(0.99), 1),
+    }
+
+
+def malformed(knee: float, _: float) -> dict:
+    """Answers to well-formed requests, alone and among broken ones, must be the same."""
+    body = bodies.one_npz(bodies.records()[0])
+
+    def answer(url: str) -> list:
+        said = httpx.post(url + body.path, content=body.content, timeout=60).raise_for_status()
+        return said.json()["results"]
+
+    with serving(SERVICE) as service:
+        alone = answer(service.url)
+        among: list[list] = []
+        with repeated(lambda: among.append(answer(service.url))):
+            broken = arrive(service.url, "one-npz", 0.5 * knee, 20, malformed=0.01)
+    return {
+        **counts(broken),
+        "broken_sent": int((broken.name == "malformed").sum()),
+        "compared": len(among),
+        "changed": sum(one != alone for one in among),
+    }
+
+
+def soak(knee: float, minutes: float) -> dict:
+    memory: list[tuple[float, float]] = []
+    with serving(SERVICE) as service:
+        began = time.monotonic()
+        with repeated(lambda: memory.append((time.monotonic() - began, service.cost().rss_mib))):
+            answers = arrive(service.url, "mix", 0.7 * knee, 60 * minutes)
+    third = answers.span_s / 3
+    last = answers.due_s >= 2 * third
+    at, mib = np.array([m for m in memory if m[0] >= WARM_S]).T
+    p99 = [answers.where(rows).quantile_ms(0.99) for rows in (answers.due_s < third, last)]
+    return {
+        "minutes": minutes,
+        **counts(answers),
+        "mib_at_warm": round(float(mib[0]), 1),
+        "mib_at_end": round(float(mib[-1]), 1),
+        "mib_a_minute": round(60 * float(np.polyfit(at, mib, 1)[0]), 3),
+        "p99_first_third_ms": round(p99[0], 1),
+        "p99_last_third_ms": round(p99[1], 1),
+        "p99_last_to_first": round(p99[1] / p99[0], 3),
+    }
+
+
+def kill(knee: float, _: float) -> dict:
+    """Two workers; one is killed ten seconds into thirty."""
+    with serving(SERVICE, environment={"ECG_WORKERS": "2"}) as service:
+        threading.Timer(10, lambda: worker_of(service).send_signal(signal.SIGKILL)).start()
+        answers = arrive(service.url, "one-npz", 0.5 * knee, 30)
+    lost = ~answers.served & ~answers.refused
+    after = answers.after(20)
+    return {
+        **counts(answers),
+        "lost_between_s": [float(x) for x in np.ptp(answers.due_s[lost], keepdims=True)]
+        if lost.any()
+        else [],
+        "served_share_after": round(float(after.served.mean()), 4),
+    }
+
+
+def worker_of(service: Served):
+    """The youngest process that serves."""
+    serving_ = [p for p in service.workers() if any(WORKER in part for part in p.cmdline())]
+    return serving_[-1]
+
+
+def counts(answers: Answers) -> dict:
+    other = ~answers.served & ~answers.refused & (answers.name != "malformed")
+    return {
+        "sent": len(answers.ms),
+        "served": int(answers.served.sum()),
+        "refused": int(answers.refused.sum()),
+        "failed": int(other.sum()),
+    }
+
+
+@contextmanager
+def repeated(work: Callable[[], object], every_s: float = 1.0) -> Iterator[None]:
+    """`work` once a second beside what is done inside."""
+    ended = threading.Event()
+
+    def again() -> None:
+        while not ended.wait(every_s):
+            work()
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+TESTS = {"overload": overload, "malformed": malformed, "soak": soak, "kill": kill}
+
+if __name__ == "__main__":
+    main()

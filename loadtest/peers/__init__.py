@@ -1,0 +1,1 @@
+"""Other servers with the same model, bodies and preparation, each as its documentation has it."""
