@@ -154,7 +154,7 @@ def _limb_disagreement(sig: np.ndarray, leads: Sequence[str]) -> float:
     return float(np.sqrt(np.mean(residual**2) / max(np.mean(sig**2), 1e-12)))
 
 
-@lru_cache(maxsize=64)  # there are 42 sets of three and more limb leads, in one order
+@lru_cache(maxsize=64)
 def _explained_by_i_ii(leads: tuple[str, ...]) -> np.ndarray:
     """The projection [lead, lead] onto what some (I, II) gives in these leads."""
     rows = LIMB_FROM_I_II[[LIMB_LEADS.index(name) for name in leads]]

@@ -113,7 +113,7 @@ def kill(knee: float, _: float) -> dict:
     after = answers.after(20)
     return {
         **counts(answers),
-        "lost_between_s": [float(x) for x in np.ptp(answers.due_s[lost], keepdims=True)]
+        "lost_due_s": [float(f(answers.due_s[lost])) for f in (np.min, np.max)]
         if lost.any()
         else [],
         "served_share_after": round(float(after.served.mean()), 4),
