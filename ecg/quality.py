@@ -168,7 +168,8 @@ def _has_beats(sig: np.ndarray, fs: float) -> bool:
     # By Fourier transform, where the ends disturb each other: less than an edge's width.
     n_fft = fft.next_fast_len(sig.shape[-1] + edge, real=True)
     from_mean = sig - sig.mean(axis=-1, keepdims=True)
-    band = fft.irfft(fft.rfft(from_mean, n_fft) * _qrs_response(fs, n_fft), n_fft)[:, inside]
+    filtered = fft.irfft(fft.rfft(from_mean, n_fft) * _qrs_response(fs, n_fft), n_fft)
+    band = np.asarray(filtered)[:, inside]
     squared = band * band
     power = squared.mean(axis=-1)
     kurtosis = (squared * squared).mean(axis=-1) / np.maximum(power**2, 1e-24)
