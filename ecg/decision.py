@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,13 +44,18 @@ def calibrate(
     n_leads: how many independent leads each segment has; the calibration with the largest
     `min_leads` not above it applies. implying: see `atrial_at_least`.
     """
-    by_size = sorted(calibrations, key=lambda c: c.min_leads)
-    sizes = np.array([c.min_leads for c in by_size])
+    sizes, slope, offset, threshold = _by_size(tuple(calibrations))
     which = np.maximum(np.searchsorted(sizes, n_leads, side="right") - 1, 0)
-    slope = np.array([c.slope for c in by_size])[which]
-    offset = np.array([c.offset for c in by_size])[which]
-    threshold = np.array([c.threshold for c in by_size])[which]
-    return atrial_at_least(sigmoid(slope * logits + offset), implying), threshold
+    probability = sigmoid(slope[which] * logits + offset[which])
+    return atrial_at_least(probability, implying), threshold[which]
+
+
+@lru_cache(maxsize=16)
+def _by_size(calibrations: tuple[Calibration, ...]) -> tuple[np.ndarray, ...]:
+    """`min_leads` in rising order, and slope, offset and threshold [calibration, output]."""
+    ordered = sorted(calibrations, key=lambda c: c.min_leads)
+    names = ("min_leads", "slope", "offset", "threshold")
+    return tuple(np.array([getattr(c, name) for c in ordered]) for name in names)
 
 
 def atrial_at_least(probability: np.ndarray, implying: Sequence[int]) -> np.ndarray:
@@ -72,6 +78,8 @@ def decide(
     The threshold is that of the segment with the highest probability. Where no segment is long
     enough to count by the rule, all do.
     """
+    if len(probabilities) == 1:
+        return probabilities[0], thresholds[0]
     counts = signal_s >= rule.min_signal_s
     if counts.any():
         probabilities, thresholds = probabilities[counts], thresholds[counts]

@@ -63,8 +63,21 @@ _INDEPENDENT_ROWS = [LEADS.index(name) for name in INDEPENDENT_LEADS]
 
 
 def independent_leads(
-    sig: np.ndarray, leads: Sequence[str], usable: np.ndarray | None = None
+    sig: np.ndarray, leads: Sequence[str], usable: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The eight leads that models see: mV [8, time], zero where unknown, and known [8], bool."""
-    full, known = complete_leads(sig, leads, usable)
-    return full[_INDEPENDENT_ROWS], known[_INDEPENDENT_ROWS]
+    """The eight leads that models see, of many segments.
+
+    Args:
+        sig: mV [segment, lead, time]; leads: canonical names of the rows; usable: rows to trust,
+            [segment, lead], bool.
+    Returns:
+        mV [segment, 8, time], zero where unknown, and known [segment, 8], bool.
+    """
+    if usable.all() and set(INDEPENDENT_LEADS) <= set(leads):  # the usual case: nothing to derive
+        rows = [leads.index(name) for name in INDEPENDENT_LEADS]
+        return sig[:, rows], np.ones((len(sig), len(rows)), dtype=bool)
+    full, known = zip(
+        *(complete_leads(one, leads, rows) for one, rows in zip(sig, usable, strict=True)),
+        strict=True,
+    )
+    return np.stack(full)[:, _INDEPENDENT_ROWS], np.stack(known)[:, _INDEPENDENT_ROWS]

@@ -5,16 +5,20 @@ Training and serving both go through here, so a model is served exactly what it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
 from ecg.leads import INDEPENDENT_LEADS, independent_leads
-from ecg.quality import Quality, SegmentQuality, assess_segment, summarise
+from ecg.quality import Quality, SegmentQuality, assess_segments, summarise
 from ecg.record import Record
 from ecg.waveform import fill_gaps, highpass, resample, wavelet_denoise
 
 MAX_GAP_S = 0.2
+AT_ONCE = 64  # segments, which bounds what a long record takes
 SHORTEST_S = 1.0  # a remainder shorter than this holds no whole beat: it is left out
 
 
@@ -59,39 +63,113 @@ class Segments:
     def usable(self) -> np.ndarray:
         return np.asarray(self.lead_mask.any(axis=1))
 
+    def part(self, first: int, last: int) -> Segments:
+        """The segments from `first` to before `last`."""
+        return replace(self, **{name: getattr(self, name)[first:last] for name in _ARRAYS})
+
+    @staticmethod
+    def together(parts: Sequence[Segments]) -> Segments:
+        """What `part` took apart."""
+        arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in _ARRAYS}
+        return replace(parts[0], **arrays)
+
+
+_ARRAYS = ("sig", "lead_mask", "n_valid", "start_s", "end_s")
+
 
 def cut(record: Record, preparation: Preparation) -> Segments:
     """Resample, cut into segments, and keep the leads that pass the quality gate in each."""
-    fs, width = preparation.fs, preparation.n_samples
-    filled, missing = fill_gaps(record.sig, round(MAX_GAP_S * record.fs))
-    sig = resample(filled, record.fs, fs)
-    n_samples = round(record.n_samples * fs / record.fs)
-    sig = sig[:, :n_samples]
-    starts = list(range(0, sig.shape[1], width))
-    if len(starts) > 1 and sig.shape[1] - starts[-1] < SHORTEST_S * fs:
-        starts.pop()
-    out = np.zeros((len(starts), len(INDEPENDENT_LEADS), width), dtype=np.float32)
-    lead_mask = np.zeros((len(starts), len(INDEPENDENT_LEADS)), dtype=np.float32)
-    n_valid = np.zeros(len(starts), dtype=np.int64)
-    qualities: list[SegmentQuality] = []
-    for i, start in enumerate(starts):
-        piece = sig[:, start : start + width]
-        raw = slice(round(start * record.fs / fs), round((start + piece.shape[1]) * record.fs / fs))
-        quality = assess_segment(filled[:, raw], missing[:, raw], piece, fs, record.leads)
-        rows, known = independent_leads(piece, record.leads, quality.usable)
-        out[i, :, : piece.shape[1]] = rows
-        lead_mask[i] = known
-        n_valid[i] = piece.shape[1]
-        qualities.append(quality)
-    start_s = np.array(starts) / fs
-    return Segments(
-        sig=out,
-        lead_mask=lead_mask,
-        n_valid=n_valid,
-        start_s=start_s,
-        end_s=start_s + n_valid / fs,
-        quality=summarise(qualities, record.leads),
-    )
+    return cut_all([record], preparation)[0]
+
+
+def cut_all(records: Sequence[Record], preparation: Preparation) -> list[Segments]:
+    """`cut` of each. Records of one shape go together: a step over many costs little more than over
+    one."""
+    alike: dict[tuple[float, tuple[str, ...], int], list[int]] = {}
+    for i, record in enumerate(records):
+        alike.setdefault((record.fs, record.leads, record.n_samples), []).append(i)
+    found: dict[int, Segments] = {}
+    for rows in alike.values():
+        found |= zip(rows, _cut_alike([records[i] for i in rows], preparation), strict=True)
+    return [found[i] for i in range(len(records))]
+
+
+def _cut_alike(records: Sequence[Record], preparation: Preparation) -> list[Segments]:
+    """Of records that share fs, leads and length."""
+    first, fs = records[0], preparation.fs
+    raw = first.sig[None] if len(records) == 1 else np.stack([r.sig for r in records])
+    raw, missing = fill_gaps(raw, round(MAX_GAP_S * first.fs))
+    sig = resample(raw, first.fs, fs)[..., : _resampled(first, preparation)]
+    stretches = _stretches(first, preparation)
+    shape = (len(records), len(stretches), len(INDEPENDENT_LEADS))
+    out = np.zeros((*shape, preparation.n_samples), dtype=np.float32)
+    lead_mask = np.zeros(shape, dtype=np.float32)
+    verdicts: list[list[SegmentQuality]] = [[] for _ in records]
+    for begin, end in _equally_long(stretches, max(1, AT_ONCE // len(records))):
+        some = stretches[begin:end]
+        piece = _side_by_side(sig, [stretch.sig for stretch in some])
+        of_raw = [stretch.raw for stretch in some]
+        assessed = assess_segments(
+            _side_by_side(raw, of_raw), _side_by_side(missing, of_raw), piece, fs, first.leads
+        )
+        usable = np.array([verdict.usable for verdict in assessed])
+        eight, known = independent_leads(piece, first.leads, usable)
+        shape = (len(records), len(some), len(INDEPENDENT_LEADS))
+        out[:, begin:end, :, : piece.shape[-1]] = eight.reshape(*shape, -1)
+        lead_mask[:, begin:end] = known.reshape(shape)
+        for i in range(len(records)):
+            verdicts[i] += assessed[i * len(some) : (i + 1) * len(some)]
+    start_s, end_s = np.array([(s.sig.start / fs, s.sig.stop / fs) for s in stretches]).T
+    n_valid = np.array([s.sig.stop - s.sig.start for s in stretches])
+    return [
+        Segments(out[i], lead_mask[i], n_valid, start_s, end_s, summarise(found, first.leads))
+        for i, found in enumerate(verdicts)
+    ]
+
+
+class _Stretch(NamedTuple):
+    """Of a record's time: samples at the model's fs, and as they came."""
+
+    sig: slice
+    raw: slice
+
+
+def count_segments(record: Record, preparation: Preparation) -> int:
+    """Into how many pieces `cut` cuts the record."""
+    n_samples = _resampled(record, preparation)
+    n, rest = divmod(n_samples, preparation.n_samples)
+    return max(1, n + (rest >= SHORTEST_S * preparation.fs))
+
+
+def _resampled(record: Record, preparation: Preparation) -> int:
+    return round(record.n_samples * preparation.fs / record.fs)
+
+
+def _stretches(record: Record, preparation: Preparation) -> list[_Stretch]:
+    n_samples, width = _resampled(record, preparation), preparation.n_samples
+    starts = [i * width for i in range(count_segments(record, preparation))]
+    return [
+        _Stretch(slice(a, b), slice(*(round(at * record.fs / preparation.fs) for at in (a, b))))
+        for a, b in ((start, min(start + width, n_samples)) for start in starts)
+    ]
+
+
+def _equally_long(stretches: Sequence[_Stretch], at_most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of neighbours of one length, which rounding may change, `at_most` in each."""
+    first = 0
+    for _, alike in groupby(stretches, lambda s: [part.stop - part.start for part in s]):
+        n = len(list(alike))
+        for start in range(first, first + n, at_most):
+            yield start, min(start + at_most, first + n)
+        first += n
+
+
+def _side_by_side(sig: np.ndarray, pieces: Sequence[slice]) -> np.ndarray:
+    """[record, lead, time] -> [segment, lead, time], a record's segments together."""
+    if len(pieces) == 1:
+        return sig[:, :, pieces[0]]
+    stacked = np.stack([sig[:, :, piece] for piece in pieces], axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])
 
 
 def condition(sig: np.ndarray, n_valid: np.ndarray, preparation: Preparation) -> np.ndarray:

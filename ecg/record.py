@@ -120,12 +120,15 @@ def check_leads(leads: Sequence[object] | None, n_rows: int) -> tuple[str, ...]:
 
 
 def in_millivolts(sig: np.ndarray, units: object) -> np.ndarray:
-    """`sig` in `units` as a new float32 array in mV, or UnservableError."""
+    """`sig` in `units` as a new float32 array in mV, each lead's samples side by side in memory,
+    or UnservableError."""
     if units is None:
         raise UnservableError("is missing: say mV or uV", "units")
     factor = MILLIVOLTS.get(units.strip().lower()) if isinstance(units, str) else None
     if factor is None:
         raise UnservableError("must be mV or uV", "units")
+    if factor == 1.0 and sig.dtype == np.float32:
+        return sig.copy(order="C")
     # In double precision first: uV and mV of one recording must give the same float32.
     with np.errstate(over="ignore"):
-        return (np.asarray(sig, dtype=np.float64) * factor).astype(np.float32)
+        return (np.asarray(sig, dtype=np.float64) * factor).astype(np.float32, order="C")

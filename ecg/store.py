@@ -97,6 +97,11 @@ def load_generator(folder: Path, device: Device = "auto", threads: int = 1) -> G
     return Generator(card, used, denoiser, decoder)
 
 
+def cuda_offered() -> bool:
+    """Whether the installed ONNX Runtime was built for CUDA; it may still not run here."""
+    return "CUDAExecutionProvider" in ort.get_available_providers()
+
+
 def open_session(
     weights: bytes, device: Device, threads: int
 ) -> tuple[ort.InferenceSession, Literal["cpu", "cuda"]]:
@@ -107,7 +112,7 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     wanted = ["CPUExecutionProvider"]
-    if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
+    if device != "cpu" and cuda_offered():
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA and cuDNN as installed from packages
         wanted.insert(0, "CUDAExecutionProvider")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +19,7 @@ from service.body import read_files
 from service.problems import Problem
 from service.settings import Settings
 
+T = TypeVar("T")
 Work = Callable[[list[File], float], Coroutine[Any, Any, dict[str, Any] | Response]]
 
 
@@ -28,6 +29,13 @@ async def answer(request: Request, endpoint: str, work: Work) -> Response:
     A dict is sent as JSON, with the request's id. The work is cancelled at the deadline and when
     the client hangs up.
     """
+    with request.app.state.balance as balance:
+        response = await _answer(request, endpoint, work)
+        response.headers.update(balance.headers())
+        return response
+
+
+async def _answer(request: Request, endpoint: str, work: Work) -> Response:
     settings: Settings = request.app.state.settings
     request_id = logs.new_request_id()
     started = time.perf_counter()
@@ -35,7 +43,7 @@ async def answer(request: Request, endpoint: str, work: Work) -> Response:
     try:
         async with asyncio.timeout_at(deadline):
             files = await read_files(request, settings.max_body)
-        value = await _while_connected(request, work(files, deadline), deadline)
+            value = await _while_connected(request, work(files, deadline))
         if isinstance(value, Response):
             response = value
             response.headers["X-Request-ID"] = request_id
@@ -45,15 +53,22 @@ async def answer(request: Request, endpoint: str, work: Work) -> Response:
         problem = _as_problem(error, settings, request_id)
         metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
         response = problem.response(request_id)
-    if settings.access_log:
-        logs.event(
-            "request",
-            request_id=request_id,
-            endpoint=endpoint,
-            status=response.status_code,
-            ms=round(1000 * (time.perf_counter() - started), 2),
-        )
+    _note(settings, request_id, endpoint, response.status_code, time.perf_counter() - started)
     return response
+
+
+def refused(endpoint: str, problem: Problem, settings: Settings) -> Response:
+    """The answer to a request of which nothing was read."""
+    request_id = logs.new_request_id()
+    metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
+    _note(settings, request_id, endpoint, problem.status, 0.0)
+    return problem.response(request_id)
+
+
+def _note(settings: Settings, request_id: str, endpoint: str, status: int, seconds: float) -> None:
+    if settings.access_log:
+        ms = round(1000 * seconds, 2)
+        logs.event("request", request_id=request_id, endpoint=endpoint, status=status, ms=ms)
 
 
 def json_response(value: dict[str, Any], request_id: str | None = None) -> Response:
@@ -89,26 +104,27 @@ def _preference(part: list[str]) -> float:
     return 1.0
 
 
-async def _while_connected(
-    request: Request, work: Coroutine[Any, Any, Any], deadline: float
-) -> Any:
-    """`work`'s result; it is cancelled at the deadline, or once the client has hung up."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-    gone = loop.create_task(_hung_up(request))
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """`work`'s result; it is cancelled once the client has hung up. Errors: ClientDisconnect."""
+    this = asyncio.current_task()
+    assert this is not None
+    over = False
+
+    def cancel(gone: asyncio.Task[None]) -> None:
+        if not over and not gone.cancelled():
+            this.cancel()
+
+    gone = asyncio.get_running_loop().create_task(_hung_up(request))
+    gone.add_done_callback(cancel)
     try:
-        await asyncio.wait(
-            {task, gone}, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED
-        )
-        if task.done():
-            return task.result()
-        raise ClientDisconnect if gone.done() else TimeoutError
+        return await work
+    except asyncio.CancelledError:
+        if gone.done() and this.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        task.cancel()
+        over = True
         gone.cancel()
-        # An error's traceback holds this frame, and the task holds the error: left in a circle,
-        # the body would stay in memory until a collection, which is rare.
-        del task, gone
 
 
 async def _hung_up(request: Request) -> None:

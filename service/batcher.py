@@ -1,10 +1,10 @@
-"""An adaptive batcher: segments of many requests share model runs, and nothing else.
+"""An adaptive batcher: what many requests ask for shares runs, and nothing else.
 
-A batch starts when a run is free and the queue can fill it, or its oldest segment has waited long
-enough, or nothing else is running. It counts segments, not requests: a large request is split over
-batches and small ones share one. Requests that were cancelled or whose deadline has passed leave
-the queue without being run. If a run fails, each request's part is run again alone, so that one
-cannot fail another.
+A batch starts when a run is free and the queue can fill it, or its first request has waited long
+enough, or nothing else is running. It counts segments, not requests. Requests take turns, an item
+each, so that a day-long recording does not keep a ten-second one waiting. Requests that were
+cancelled or whose deadline has passed leave the queue without being run. If a run fails, each
+request's part is run again alone, so that one cannot fail another.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from service import metrics
 
-Run = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class QueueFull(Exception):
@@ -36,51 +36,56 @@ class ModelFailed(Exception):
 
 
 @dataclass(eq=False)
-class _Job:
-    """One request's segments; `next` is the first that is not yet in a batch."""
+class _Job(Generic[Item, Result]):
+    """One request's items, of so many segments each; `next` is the first not yet in a batch."""
 
-    sig: np.ndarray
-    lead_mask: np.ndarray
-    n_valid: np.ndarray
-    future: asyncio.Future[np.ndarray]
-    deadline: float
+    items: Sequence[Item]
+    sizes: Sequence[int]
+    future: asyncio.Future[list[Result]]
     arrived: float
+    results: list[Result | None]
     next: int = 0
     done: int = 0
-    out: list[tuple[int, np.ndarray]] = field(default_factory=list)
-
-    @property
-    def dead(self) -> bool:
-        return self.future.done()
 
     @property
     def waiting(self) -> int:
-        return len(self.sig) - self.next
+        """Segments."""
+        return sum(self.sizes[self.next :])
 
 
-_Piece = tuple[_Job, slice]
+class Batcher(Generic[Item, Result]):
+    """Runs `run(items) -> results`, one an item, in `threads` threads.
 
-
-class Batcher:
-    """Runs `run(sig, lead_mask, n_valid) -> [segment, output]` in `threads` threads."""
+    Args:
+        before: what the loop itself does to a batch's items, which should be quick.
+        max_batch: segments a run; no item may have more.
+        max_wait_s: that a batch may wait to fill up while another runs.
+        max_queue: segments that may wait; max_delay_s: that a request may have to wait, estimated.
+        max_here: segments that the loop runs itself where nothing else runs or waits.
+    """
 
     def __init__(
         self,
         model: str,
-        run: Run,
+        run: Callable[[Sequence[Item]], list[Result]],
         *,
+        before: Callable[[Sequence[Item]], Sequence[Item]] = lambda items: items,
         threads: int,
         max_batch: int,
         max_wait_s: float,
         max_queue: int,
+        max_delay_s: float,
+        max_here: int = 0,
     ) -> None:
-        self._run, self._threads = run, threads
-        self._max_batch, self._max_wait_s, self._max_queue = max_batch, max_wait_s, max_queue
+        self._run, self._before, self._threads = run, before, threads
+        self.max_batch = max_batch
+        self._max_wait_s, self._max_queue, self._max_delay_s = max_wait_s, max_queue, max_delay_s
+        self._max_here = max_here
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"run-{model}")
-        self._queue: deque[_Job] = deque()
+        self._queue: deque[_Job[Item, Result]] = deque()
         self._queued = 0
         self._running = 0
-        self._segment_s = 0.01  # of one thread, a moving average
+        self._segment_s = 0.001  # of one thread, a moving average
         self._timer: asyncio.TimerHandle | None = None
         self._batch_size = metrics.BATCH_SIZE.labels(model)
         self._queue_s = metrics.QUEUE_SECONDS.labels(model)
@@ -88,27 +93,36 @@ class Batcher:
         self._gauge = metrics.QUEUED.labels(model)
 
     async def __call__(
-        self, sig: np.ndarray, lead_mask: np.ndarray, n_valid: np.ndarray, deadline: float
-    ) -> np.ndarray:
-        """float32 [segment, output] for segments as `ecg.prepare.cut` leaves them.
+        self, items: Sequence[Item], sizes: Sequence[int], deadline: float
+    ) -> list[Result]:
+        """A result an item, in their order.
 
-        deadline: on the loop's clock. Cancelling the call takes its segments out of the queue.
-        Errors: QueueFull; TimeoutError past the deadline; ModelFailed.
+        sizes: segments of each item; deadline: on the loop's clock. Cancelling the call takes its
+        items out of the queue. Errors: QueueFull; TimeoutError past the deadline; ModelFailed.
         """
+        self.check_room(sum(sizes))
         loop = asyncio.get_running_loop()
-        # A request larger than the whole queue is still served when nothing waits before it.
-        if self._queued and self._queued + len(sig) > self._max_queue:
-            raise QueueFull(self._queued * self._segment_s / self._threads)
-        job = _Job(sig, lead_mask, n_valid, loop.create_future(), deadline, loop.time())
+        job = _Job(items, sizes, loop.create_future(), loop.time(), [None] * len(items))
         self._queue.append(job)
-        self._count(len(sig))
+        self._count(sum(sizes))
         expiry = loop.call_at(deadline, self._expire, job)
-        self._pump()
+        loop.call_soon(self._pump)
         try:
             return await job.future
         finally:
             expiry.cancel()
             self._forget(job)
+
+    def check_room(self, n: int = 1) -> None:
+        """Errors: QueueFull where a request of n segments would overfill the queue, or wait too
+        long in it. One that finds it empty is always let in."""
+        if not self._queued:
+            return
+        # In turns, others go first with as much as this one has.
+        before = len(self._queue) if n == 1 else sum(min(n, job.waiting) for job in self._queue)
+        delay_s = (before + n) * self._segment_s / self._threads
+        if self._queued + n > self._max_queue or delay_s > self._max_delay_s:
+            raise QueueFull(delay_s)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -117,115 +131,110 @@ class Batcher:
         """Start as many batches as there are free threads and reasons to."""
         loop = asyncio.get_running_loop()
         while self._queue and self._running < self._threads:
-            oldest = self._queue[0].arrived
+            first = self._queue[0].arrived
             ripe = (
                 self._running == 0
-                or self._queued >= self._max_batch
-                or loop.time() - oldest >= self._max_wait_s
+                or self._queued >= self.max_batch
+                or loop.time() - first >= self._max_wait_s
             )
             if not ripe:
                 if self._timer is None:
-                    self._timer = loop.call_at(oldest + self._max_wait_s, self._wake)
+                    self._timer = loop.call_at(first + self._max_wait_s, self._wake)
                 return
-            if pieces := self._take():
-                self._running += 1
-                loop.create_task(self._serve(pieces))
+            self._running += 1
+            self._start(self._take())
 
     def _wake(self) -> None:
         self._timer = None
         self._pump()
 
-    def _take(self) -> list[_Piece]:
-        """The next batch, oldest first."""
-        pieces: list[_Piece] = []
-        room = self._max_batch
+    def _take(self) -> list[tuple[_Job[Item, Result], int]]:
+        """The next batch: jobs and which of their items, an item a turn."""
+        batch: list[tuple[_Job[Item, Result], int]] = []
+        room = self.max_batch
         now = asyncio.get_running_loop().time()
-        while self._queue and room:
-            job = self._queue[0]
-            n = min(room, job.waiting)
+        while self._queue and (size := self._queue[0].sizes[self._queue[0].next]) <= room:
+            job = self._queue.popleft()
             if job.next == 0:
                 self._queue_s.observe(now - job.arrived)
-            pieces.append((job, slice(job.next, job.next + n)))
-            job.next += n
-            room -= n
-            self._count(-n)
-            if job.waiting == 0:
-                self._queue.popleft()
-        return pieces
+            batch.append((job, job.next))
+            job.next += 1
+            room -= size
+            self._count(-size)
+            if job.next < len(job.items):
+                self._queue.append(job)
+        return batch
 
-    async def _serve(self, pieces: list[_Piece]) -> None:
-        try:
-            await self._attempt(pieces)
-        finally:
-            self._running -= 1
-            self._pump()
-
-    async def _attempt(self, pieces: list[_Piece]) -> None:
+    def _start(self, batch: list[tuple[_Job[Item, Result], int]]) -> None:
+        """Run in a thread, or here: a small batch of which all that waits is part is served sooner
+        than a thread would come to it."""
         loop = asyncio.get_running_loop()
-        try:
-            out, seconds = await loop.run_in_executor(self._pool, self._timed_run, pieces)
-        except Exception:
-            if len(pieces) == 1:
-                self._fail(pieces[0][0])
-                return
-            for piece in pieces:
-                await self._attempt([piece])
-            return
-        self._batch_size.observe(len(out))
-        self._inference_s.observe(seconds)
-        self._segment_s += 0.1 * (seconds / len(out) - self._segment_s)
-        start = 0
-        for job, rows in pieces:
-            part = out[start : start + rows.stop - rows.start]
-            start += len(part)
-            self._deliver(job, rows.start, part)
-
-    def _timed_run(self, pieces: list[_Piece]) -> tuple[np.ndarray, float]:
         started = time.perf_counter()
-        if len(pieces) == 1:
-            job, rows = pieces[0]
-            arrays = (job.sig[rows], job.lead_mask[rows], job.n_valid[rows])
+
+        def timed_run(items: Sequence[Item]) -> tuple[list[Result], float]:
+            return self._run(items), time.perf_counter() - started
+
+        items = self._before([job.items[i] for job, i in batch])
+        n = sum(job.sizes[i] for job, i in batch)
+        if self._running == 1 and not self._queue and n <= self._max_here:
+            ran: asyncio.Future[tuple[list[Result], float]] = loop.create_future()
+            try:
+                ran.set_result(timed_run(items))
+            except Exception as error:
+                ran.set_exception(error)
+            self._ended(batch, ran)
+            return
+        ran = loop.run_in_executor(self._pool, timed_run, items)
+        ran.add_done_callback(lambda ran: self._ended(batch, ran))
+
+    def _ended(
+        self,
+        batch: list[tuple[_Job[Item, Result], int]],
+        ran: asyncio.Future[tuple[list[Result], float]],
+    ) -> None:
+        self._running -= 1
+        if ran.cancelled():
+            return
+        if ran.exception() is None:
+            results, seconds = ran.result()
+            n = sum(job.sizes[i] for job, i in batch)
+            self._batch_size.observe(n)
+            self._inference_s.observe(seconds)
+            self._segment_s += 0.1 * (seconds / n - self._segment_s)
+            for (job, i), result in zip(batch, results, strict=True):
+                self._deliver(job, i, result)
         else:
-            arrays = (
-                np.concatenate([job.sig[rows] for job, rows in pieces]),
-                np.concatenate([job.lead_mask[rows] for job, rows in pieces]),
-                np.concatenate([job.n_valid[rows] for job, rows in pieces]),
-            )
-        out = self._run(*arrays)
-        return out, time.perf_counter() - started
+            jobs = {id(job): job for job, _ in batch}
+            if len(jobs) == 1:
+                self._fail(batch[0][0])
+            for job in jobs.values() if len(jobs) > 1 else ():
+                self._running += 1
+                self._start([(j, i) for j, i in batch if j is job])
+        self._pump()
 
-    def _deliver(self, job: _Job, start: int, part: np.ndarray) -> None:
-        if job.dead:
-            return
-        if not np.isfinite(part).all():
-            self._fail(job)
-            return
-        job.out.append((start, part))
-        job.done += len(part)
-        if job.done == len(job.sig):
-            job.future.set_result(np.concatenate([p for _, p in sorted(job.out, key=_first)]))
+    def _deliver(self, job: _Job[Item, Result], i: int, result: Result) -> None:
+        job.results[i] = result
+        job.done += 1
+        if job.done == len(job.items) and not job.future.done():
+            job.future.set_result(job.results)  # type: ignore[arg-type]  # none is left out
 
-    def _fail(self, job: _Job) -> None:
-        if not job.dead:
+    def _fail(self, job: _Job[Item, Result]) -> None:
+        if not job.future.done():
             job.future.set_exception(ModelFailed())
         self._forget(job)
 
-    def _expire(self, job: _Job) -> None:
-        if not job.dead:
+    def _expire(self, job: _Job[Item, Result]) -> None:
+        if not job.future.done():
             job.future.set_exception(TimeoutError())
         self._forget(job)
 
-    def _forget(self, job: _Job) -> None:
+    def _forget(self, job: _Job[Item, Result]) -> None:
         """Out of the queue, whatever of it is still there."""
-        if job.waiting:
+        if waiting := job.waiting:
             self._queue.remove(job)
-            self._count(-job.waiting)
-            job.next = len(job.sig)
+            self._count(-waiting)
+            job.next = len(job.items)
 
     def _count(self, n: int) -> None:
         self._queued += n
         self._gauge.set(self._queued)
-
-
-def _first(piece: tuple[int, np.ndarray]) -> int:
-    return piece[0]

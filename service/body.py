@@ -36,12 +36,15 @@ async def _read(request: Request, max_body: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_body:
         raise problems.too_large(max_body)
-    body = bytearray()
+    chunks: list[bytes] = []
+    size = 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_body:
+        size += len(chunk)
+        if size > max_body:
             raise problems.too_large(max_body)
-    return bytes(body)
+        if chunk:
+            chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _parts(headers: Headers, body: bytes) -> list[File]:

@@ -2,52 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ecg.card import ClassifierCard
 from ecg.decision import calibrate, decide
-from ecg.prepare import Segments, cut
+from ecg.prepare import Segments, count_segments, cut, cut_all
+from ecg.quality import STATUSES
 from ecg.record import Record
 from ecg.statements import STATEMENTS
+from ecg.store import Classifier
 from service import metrics
-from service.batcher import Batcher
+from service.batcher import Batcher, ModelFailed
 
-Prepared = tuple[Record, Segments]
+# A short record waits for its run as it came, and is prepared there together with others; a long
+# one is prepared beforehand, and its segments wait, a few at a time.
+Item = Record | Segments
+Judged = tuple[Segments, np.ndarray]  # with logits [usable segment, output]
+PART = 8  # segments of a long record that go together
+FEW = 8  # records of ten seconds or so
+
+_ANSWERED = metrics.SEGMENTS.labels("classify", "answered")
+_UNUSABLE = metrics.SEGMENTS.labels("classify", "unusable")
+_RECORDS = {status: metrics.RECORDS.labels(status) for status in STATUSES}
 _DIGITS = 6
 
 
-def prepare(records: Sequence[Record], card: ClassifierCard) -> list[Prepared]:
-    return [(record, cut(record, card.preparation)) for record in records]
+def prepare_few(card: ClassifierCard, items: Sequence[Item]) -> Sequence[Item]:
+    """The records of a small batch prepared, a large batch as it is. For the event loop: NumPy lets
+    go of the interpreter in each of its many short steps, and a thread that must win it back from
+    a busy loop each time takes several times as long."""
+    return _prepared(card, items) if len(items) <= FEW else items
+
+
+def run(classifier: Classifier, items: Sequence[Item]) -> list[Judged]:
+    """What the model makes of each item's usable segments. Errors: ModelFailed."""
+    found = _prepared(classifier.card, items)
+    usable = [segments.usable for segments in found]
+    n_usable = [int(rows.sum()) for rows in usable]
+    if not any(n_usable):
+        empty = np.zeros((0, 1 + len(classifier.card.statements)), dtype=np.float32)
+        return [(segments, empty) for segments in found]
+    sig, lead_mask, n_valid = (
+        np.concatenate([getattr(s, name)[u] for s, u in zip(found, usable, strict=True)])
+        for name in ("sig", "lead_mask", "n_valid")
+    )
+    logits = classifier.logits(sig, lead_mask, n_valid)
+    if not np.isfinite(logits).all():
+        raise ModelFailed
+    return list(zip(found, np.split(logits, np.cumsum(n_usable)[:-1]), strict=True))
+
+
+def _prepared(card: ClassifierCard, items: Sequence[Item]) -> list[Segments]:
+    cut_now = iter(cut_all([i for i in items if isinstance(i, Record)], card.preparation))
+    return [next(cut_now) if isinstance(item, Record) else item for item in items]
 
 
 async def answer(
-    prepared: Sequence[Prepared], card: ClassifierCard, batcher: Batcher, deadline: float
+    records: Sequence[Record],
+    card: ClassifierCard,
+    batcher: Batcher[Item, Judged],
+    in_thread: Callable[..., Awaitable[Segments]],
+    deadline: float,
 ) -> list[dict[str, Any]]:
-    """A result a record, in their order. Unusable segments are not run."""
-    usable = [segments.usable for _, segments in prepared]
-    if any(u.any() for u in usable):
-        logits = await batcher(
-            *(
-                np.concatenate(
-                    [getattr(s, name)[u] for (_, s), u in zip(prepared, usable, strict=True)]
-                )
-                for name in ("sig", "lead_mask", "n_valid")
-            ),
-            deadline=deadline,
-        )
-    else:
-        logits = np.zeros((0, 1 + len(card.statements)), dtype=np.float32)
-    results = []
-    start = 0
-    for (record, segments), u in zip(prepared, usable, strict=True):
-        n = int(u.sum())
-        results.append(_result(record, segments, logits[start : start + n], card))
-        start += n
-    return results
+    """A result a record, in their order; `in_thread(work, *args)` runs what is slow beside the
+    loop. Errors: as for the batcher."""
+    items: list[Item] = []
+    sizes: list[int] = []
+    rows: list[slice] = []  # each record's items
+    for record in records:
+        n = count_segments(record, card.preparation)
+        first = len(items)
+        if n <= batcher.max_batch:
+            items.append(record)
+            sizes.append(n)
+        else:
+            batcher.check_room(n)
+            segments = await in_thread(cut, record, card.preparation)
+            step = min(PART, batcher.max_batch)
+            items += [segments.part(i, i + step) for i in range(0, n, step)]
+            sizes += [min(step, n - i) for i in range(0, n, step)]
+        rows.append(slice(first, len(items)))
+    judged = await batcher(items, sizes, deadline)
+    return [
+        _result(record, *_whole(judged[own]), card)
+        for record, own in zip(records, rows, strict=True)
+    ]
+
+
+def _whole(parts: Sequence[Judged]) -> Judged:
+    """A record's parts put together again."""
+    if len(parts) == 1:
+        return parts[0]
+    return Segments.together([segments for segments, _ in parts]), np.concatenate(
+        [logits for _, logits in parts]
+    )
 
 
 def _result(
@@ -56,18 +107,21 @@ def _result(
     usable = segments.usable
     _count(segments)
     shown: list[float | None] = [None] * len(usable)
-    probability: list[float | None] = [None] * (1 + len(card.statements))
-    threshold = np.array(_default_calibration(card).threshold)
-    present: list[bool | None] = [None] * len(probability)
-    if usable.any():
+    n_outputs = 1 + len(card.statements)
+    probability: list[float | None] = [None] * n_outputs
+    present: list[bool | None] = [None] * n_outputs
+    if len(logits):
         n_leads = segments.lead_mask[usable].sum(axis=1)
         by_segment, thresholds = calibrate(logits, n_leads, card.calibration, card.implying)
         signal_s = (segments.end_s - segments.start_s)[usable]
-        decided, threshold = decide(by_segment, thresholds, signal_s, card.record_rule)
+        decided, at = decide(by_segment, thresholds, signal_s, card.record_rule)
         probability = np.round(decided, _DIGITS).tolist()
-        present = (decided >= threshold).tolist()
-        for i, p in zip(np.flatnonzero(usable).tolist(), by_segment[:, 0], strict=True):
-            shown[i] = round(float(p), _DIGITS)
+        present = (decided >= at).tolist()
+        threshold = at.tolist()
+        for i, p in zip(np.flatnonzero(usable).tolist(), by_segment[:, 0].tolist(), strict=True):
+            shown[i] = round(p, _DIGITS)
+    else:  # an abstention reports those of the full twelve leads
+        threshold = max(card.calibration, key=lambda c: c.min_leads).threshold
     status = {None: "abstained", True: "abnormal", False: "normal"}[present[0]]
     return {
         "record_id": record.meta.record_id,
@@ -75,38 +129,38 @@ def _result(
         "leads": record.leads,
         "ignored_channels": record.meta.ignored_channels,
         "duration_s": round(record.duration_s, 3),
-        "quality": asdict(segments.quality),
+        "quality": segments.quality,
         "atrial_substrate": {
             "status": status,
             "probability": probability[0],
-            "threshold": float(threshold[0]),
+            "threshold": threshold[0],
         },
         "statements": [
             {
                 "code": code,
                 "description": STATEMENTS[code].description,
-                "probability": probability[i],
-                "threshold": float(threshold[i]),
-                "present": present[i],
+                "probability": p,
+                "threshold": at_least,
+                "present": said,
             }
-            for i, code in enumerate(card.statements, start=1)
+            for code, p, at_least, said in zip(
+                card.statements, probability[1:], threshold[1:], present[1:], strict=True
+            )
         ],
         "segments": [
-            {"start_s": round(float(start), 3), "end_s": round(float(end), 3), "probability": p}
-            for start, end, p in zip(segments.start_s, segments.end_s, shown, strict=True)
+            {"start_s": round(start, 3), "end_s": round(end, 3), "probability": p}
+            for start, end, p in zip(
+                segments.start_s.tolist(), segments.end_s.tolist(), shown, strict=True
+            )
         ],
     }
 
 
-def _default_calibration(card: ClassifierCard):
-    """That of the full twelve leads, for the threshold that an abstention reports."""
-    return max(card.calibration, key=lambda c: c.min_leads)
-
-
 def _count(segments: Segments) -> None:
     n_usable = int(segments.usable.sum())
-    metrics.SEGMENTS.labels("classify", "answered").inc(n_usable)
-    metrics.SEGMENTS.labels("classify", "unusable").inc(len(segments.usable) - n_usable)
-    metrics.RECORDS.labels(segments.quality.status).inc()
+    _ANSWERED.inc(n_usable)
+    if n_usable < len(segments.n_valid):
+        _UNUSABLE.inc(len(segments.n_valid) - n_usable)
+    _RECORDS[segments.quality.status].inc()
     for reason in segments.quality.reasons:
         metrics.QUALITY_REASONS.labels(reason.code).inc()

@@ -11,8 +11,8 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from ecg import formats
 from ecg.draw import print_png, print_svg
 from ecg.errors import UnservableError
 from ecg.formats import File, Hints
@@ -20,7 +20,9 @@ from ecg.generated import Generated, twelve_leads
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier, Generator
 from service import classify, logs, metrics, openapi, pages, problems, synthesize
-from service.answering import accepted, answer, json_response
+from service.answering import accepted, answer, json_response, refused
+from service.balance import Balance
+from service.batcher import QueueFull
 from service.engine import Engine
 from service.schemas import ClassifyAnswer
 from service.settings import Settings
@@ -28,14 +30,6 @@ from service.synthesize import SynthesizeRequest
 
 FRAMEWORK_PATHS = ("/livez", "/healthz", "/readyz", "/metrics")
 _ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-
-FsQuery = Annotated[
-    str | None, Query(description="Hz, for CSV and for NPZ without `fs`", examples=["500"])
-]
-LeadsQuery = Annotated[
-    str | None, Query(description="comma-separated, for arrays without lead names")
-]
-UnitsQuery = Annotated[str | None, Query(description="mV or uV, where the body does not say")]
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -63,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers={HTTPException: _http_error, RequestValidationError: _bad_query},
     )
     app.state.settings = settings
+    app.state.balance = Balance(settings.workers)
     app.post(
         "/classify",
         response_model=None,
@@ -90,18 +85,36 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-async def post_classify(
-    request: Request, fs: FsQuery = None, leads: LeadsQuery = None, units: UnitsQuery = None
-) -> Response:
+def refuse_early(app: FastAPI) -> Response | None:
+    """The answer to one more /classify, if it would only wait too long: before its body is read,
+    so that what is too much costs little and those let in keep their latency."""
+    engine: Engine | None = getattr(app.state, "engine", None)
+    if engine is None:
+        return None
+    try:
+        engine.batcher.check_room()
+    except QueueFull as full:
+        return refused("classify", problems.overloaded(full.retry_after_s), app.state.settings)
+    return None
+
+
+async def classify_directly(app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
+    """`POST /classify` without the routing and the middleware around it, which take as long as the
+    rest of the edge."""
+    scope["app"] = app
+    response = await post_classify(Request(scope, receive, send))
+    await response(scope, receive, send)
+
+
+async def post_classify(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     card = engine.classifier.card
-    hints = _hints(request, fs, leads, units)
+    hints = _hints(request)
 
     async def work(files: list[File], deadline: float) -> dict[str, Any]:
         accepted(request, ("application/json",))
-        records = await engine.in_thread(formats.read, files, hints)
-        prepared = await engine.in_thread(classify.prepare, records, card)
-        results = await classify.answer(prepared, card, engine.batcher, deadline)
+        records = await engine.read(files, hints)
+        results = await classify.answer(records, card, engine.batcher, engine.in_thread, deadline)
         return {
             "research_use_only": True,
             "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
@@ -113,18 +126,15 @@ async def post_classify(
 
 async def post_print(
     request: Request,
-    fs: FsQuery = None,
-    leads: LeadsQuery = None,
-    units: UnitsQuery = None,
     record: Annotated[int, Query(ge=0, description="which of the body's records")] = 0,
     start_s: Annotated[float, Query(ge=0, description="where the print begins")] = 0.0,
 ) -> Response:
     engine: Engine = request.app.state.engine
-    hints = _hints(request, fs, leads, units)
+    hints = _hints(request)
 
     async def work(files: list[File], deadline: float) -> Response:
         media_type = accepted(request, ("image/svg+xml", "image/png"))
-        records = await engine.in_thread(formats.read, files, hints)
+        records = await engine.read(files, hints)
         if record >= len(records):
             raise UnservableError(f"there are only {len(records)} records in the body", "record")
         chosen = records[record]
@@ -190,7 +200,8 @@ async def anything_else(request: Request) -> Response:
     return problem.response(logs.new_request_id())
 
 
-def _hints(request: Request, fs: str | None, leads: str | None, units: str | None) -> Hints:
+def _hints(request: Request) -> Hints:
+    fs, leads, units = (request.query_params.get(name) for name in ("fs", "leads", "units"))
     names = tuple(leads.split(",")) if leads else None
     return Hints(fs, names, units, request.app.state.settings.max_unpacked)
 

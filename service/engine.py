@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
+from ecg import formats
+from ecg.formats import File, Hints
 from ecg.labels import n_features
+from ecg.record import Record
 from ecg.store import Classifier, Generator, load_classifier, load_generator
-from service import logs, metrics
+from service import classify, logs, metrics
 from service.batcher import Batcher
 from service.inflight import InFlight
 from service.settings import Settings
@@ -51,7 +55,7 @@ class Generation:
 @dataclass(frozen=True)
 class Engine:
     classifier: Classifier
-    batcher: Batcher
+    batcher: Batcher[classify.Item, classify.Judged]
     generation: Generation | None
     readers: ThreadPoolExecutor
 
@@ -68,11 +72,14 @@ class Engine:
             )
         batcher = Batcher(
             card.name,
-            classifier.logits,
+            partial(classify.run, classifier),
+            before=partial(classify.prepare_few, card),
             threads=settings.engine_threads,
             max_batch=settings.max_batch,
             max_wait_s=settings.max_wait_ms / 1000,
             max_queue=settings.max_queue,
+            max_delay_s=settings.max_delay_s,
+            max_here=settings.max_here if classifier.device == "cpu" else 0,
         )
         generation = Generation.start(settings)
         readers = ThreadPoolExecutor(settings.reader_threads, thread_name_prefix="read")
@@ -91,6 +98,12 @@ class Engine:
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Run what is slow beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.readers, work, *args)
+
+    async def read(self, files: list[File], hints: Hints) -> list[Record]:
+        """The records in a request's files. Errors: EcgError."""
+        if formats.read_at_once(files):
+            return formats.read(files, hints)
+        return await self.in_thread(formats.read, files, hints)
 
     def close(self) -> None:
         self.batcher.close()

@@ -16,6 +16,10 @@ BATCH_SIZE = Histogram(
     "ecg_batch_segments", "Segments a model run", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64, 128)
 )
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+REQUESTS = Counter("ecg_requests", "Answers", ["endpoint", "status"])
+REQUEST_SECONDS = Histogram(
+    "ecg_request_seconds", "From a request's arrival to its answer", ["endpoint"], buckets=_SECONDS
+)
 QUEUE_SECONDS = Histogram(
     "ecg_queue_seconds", "From a segment's arrival to its model run", ["model"], buckets=_SECONDS
 )

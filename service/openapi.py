@@ -38,7 +38,23 @@ _RECORDS: dict[str, Any] = {
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
+_HINTS = {
+    "fs": ("Hz, for CSV and for NPZ without `fs`", "500"),
+    "leads": ("comma-separated, for arrays without lead names", "I,II,V1"),
+    "units": ("mV or uV, where the body does not say", "mV"),
+}
 BODY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": description,
+            "schema": {"type": "string"},
+            "example": example,
+        }
+        for name, (description, example) in _HINTS.items()
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -60,7 +76,7 @@ BODY: dict[str, Any] = {
                 }
             },
         },
-    }
+    },
 }
 
 _PROBLEMS = {

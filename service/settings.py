@@ -9,7 +9,15 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ecg.store import cuda_offered
+
 MIB = 1024 * 1024
+
+
+def default_workers() -> int:
+    """One for each of the first eight cores, since much of a request is Python; one for a GPU,
+    whose batches are better the more requests come together."""
+    return 1 if cuda_offered() else min(8, os.cpu_count() or 1)
 
 
 class Settings(BaseSettings):
@@ -21,7 +29,11 @@ class Settings(BaseSettings):
     classifier: str = "prednet"
     generator: str = "ldm"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int = Field(default=1, ge=1, description="processes, each with the models loaded")
+    workers: int = Field(
+        default_factory=default_workers,
+        ge=1,
+        description="processes, each with the models loaded",
+    )
 
     max_body_mib: float = Field(default=64, gt=0)
     max_unpacked_mib: float = Field(default=512, gt=0)
@@ -40,6 +52,15 @@ class Settings(BaseSettings):
     )
     max_waiting: int = Field(default=512, ge=256, description="ECGs that may wait before 429")
     max_queue: int = Field(default=4096, ge=1, description="segments that may wait before 429")
+
+    max_here: int = Field(
+        default=8,
+        ge=0,
+        description="segments that the event loop runs itself, on a CPU, where nothing else runs",
+    )
+    max_delay_s: float = Field(
+        default=0.5, gt=0, description="that a segment may wait, estimated, before 429"
+    )
 
     access_log: bool = True
 

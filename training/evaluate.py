@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from ecg.decision import Calibration, RecordRule, calibrate, decide
@@ -16,7 +15,7 @@ from ecg.statements import ATRIAL_STATEMENTS
 from training import calibrate as calibration
 from training.batches import LEAD_SETS, lead_set_mask
 from training.metrics import auroc, bootstrap, common_columns, ece, macro_auroc, share
-from training.prednet import Committee, PredNet, PredNetConfig
+from training.prednet import load_model, run_description
 from training.shards import Shard, load_all
 from training.sources import own
 from training.train_classifier import CHOOSE, REPORT, columns, logits_of
@@ -48,7 +47,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("runs/data"))
     parser.add_argument("--run", type=Path, nargs="+", default=[Path("runs/prednet")], help=RUNS)
     args = parser.parse_args()
-    known = json.loads((args.run[0] / "run.json").read_text())
+    known = run_description(args.run[0])
     model = load_model(*args.run)
     statements = tuple(known["statements"])
     parts = list(load_all(args.data))
@@ -78,21 +77,6 @@ def main() -> None:
     for f in figures:
         if f["name"].count("AUROC") and not f["name"].startswith("AUROC ") or "ECE" in f["name"]:
             print(line(f))
-
-
-def load_model(*runs: Path) -> nn.Module:
-    """The best weights of a run, or of several as one network."""
-    members = []
-    descriptions = [json.loads((run / "run.json").read_text()) for run in runs]
-    for run, known in zip(runs, descriptions, strict=True):
-        for key in ("statements", "preparation"):
-            if known[key] != descriptions[0][key]:
-                raise SystemExit(f"{run} and {runs[0]} differ in their {key}")
-        config = known["config"]["model"]
-        model = PredNet(1 + len(known["statements"]), PredNetConfig(**config))
-        model.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
-        members.append(model.eval())
-    return members[0] if len(members) == 1 else Committee(members).eval()
 
 
 def outputs_of(model: nn.Module, part: Shard, statements: tuple[str, ...]) -> list[Outputs]:

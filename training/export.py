@@ -18,8 +18,8 @@ from ecg.card import ClassifierCard, Metric, TrainingData
 from ecg.decision import Calibration, RecordRule
 from ecg.leads import INDEPENDENT_LEADS
 from ecg.store import CARD, WEIGHTS
-from training.evaluate import RUNS, load_model
-from training.prednet import N_LEADS, Committee
+from training.evaluate import RUNS
+from training.prednet import N_LEADS, Committee, load_model, run_description
 from training.shards import preparation_from
 from training.sources import cinc2017, own, ptbxl
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("models_store"))
     args = parser.parse_args()
     model = load_model(*args.run)
-    preparation = json.loads((args.run[0] / "run.json").read_text())["preparation"]
+    preparation = run_description(args.run[0])["preparation"]
     weights = export_onnx(model, preparation["n_samples"], args.run[0] / WEIGHTS)
     difference = parity(model, weights, preparation["n_samples"])
     if difference > MAX_DIFFERENCE:
@@ -105,7 +105,7 @@ def describe(
     run: Path, name: str, version: str, model: nn.Module, weights: bytes
 ) -> ClassifierCard:
     """The card, out of what the run and its evaluation wrote down."""
-    known = json.loads((run / "run.json").read_text())
+    known = run_description(run)
     evaluation = json.loads((run / "evaluation.json").read_text())
     preparation = preparation_from(known["preparation"])
     return ClassifierCard(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,7 @@ class PredNetConfig:
     blocks: int = 1
     kernel: int = 7
     stem_kernel: int = 15
+    stem_stride: int = 2
     dropout: float = 0.3
 
 
@@ -33,7 +37,12 @@ class PredNet(nn.Module):
         stem, *stages = config.widths
         self.stem = nn.Sequential(
             nn.Conv1d(
-                2 * N_LEADS + 1, stem, config.stem_kernel, 2, config.stem_kernel // 2, bias=False
+                2 * N_LEADS + 1,
+                stem,
+                config.stem_kernel,
+                config.stem_stride,
+                config.stem_kernel // 2,
+                bias=False,
             ),
             nn.BatchNorm1d(stem),
             nn.ReLU(),
@@ -49,7 +58,7 @@ class PredNet(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(2 * width, n_outputs),
         )
-        self.stride = 2 * 2 ** len(stages)
+        self.stride = config.stem_stride * 2 ** len(stages)
 
     def forward(self, sig: Tensor, lead_mask: Tensor, sample_mask: Tensor) -> Tensor:
         masks = lead_mask[:, :, None] * sample_mask[:, None, :]
@@ -100,3 +109,24 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def run_description(run: Path) -> dict[str, Any]:
+    """What `training.train_classifier` wrote down of a run."""
+    return json.loads((run / "run.json").read_text())
+
+
+def load_model(*runs: Path) -> nn.Module:
+    """The best weights of a run, or of several as one network. Errors: SystemExit if they differ
+    in their outputs or their preparation."""
+    members = []
+    descriptions = [run_description(run) for run in runs]
+    for run, known in zip(runs, descriptions, strict=True):
+        for key in ("statements", "preparation"):
+            if known[key] != descriptions[0][key]:
+                raise SystemExit(f"{run} and {runs[0]} differ in their {key}")
+        config = known["config"]["model"]
+        model = PredNet(1 + len(known["statements"]), PredNetConfig(**config))
+        model.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
+        members.append(model.eval())
+    return members[0] if len(members) == 1 else Committee(members).eval()

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from training import config as configs
 from training.batches import BatchConfig, TrainingBatches, lead_set_mask
-from training.loop import LoopConfig, train
+from training.loop import LoopConfig, Loss, train
 from training.metrics import auroc, common_columns, macro_auroc
-from training.prednet import PredNet, PredNetConfig
+from training.prednet import PredNet, PredNetConfig, load_model, run_description
 from training.shards import CODES, Shard, load_all
 
 TRAIN, CHOOSE, REPORT = tuple(range(1, 9)), (9,), (10,)
@@ -26,10 +26,20 @@ MIN_TRAINING_POSITIVES = 15
 
 
 @dataclass(frozen=True)
+class TeacherConfig:
+    """Distillation (Hinton et al. 2015, doi 10.48550/arXiv.1503.02531): `runs`, averaged as one
+    network, say what they make of each segment, and `share` of the loss is to agree with them."""
+
+    runs: tuple[str, ...] = ()
+    share: float = 0.8
+
+
+@dataclass(frozen=True)
 class ClassifierConfig:
     model: PredNetConfig = field(default_factory=PredNetConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
 
 
 def main() -> None:
@@ -57,10 +67,10 @@ def main() -> None:
     batches = TrainingBatches(
         training, columns(statements), config.loop.batch_size, config.loop.seed, config.batch
     )
-    held_out = [part.folds(CHOOSE) for part in parts]
+    held_out = [held for part in parts if len((held := part.folds(CHOOSE)).label)]
     train(
         model,
-        classification_loss,
+        distillation_loss(config.teacher, statements) or classification_loss,
         batches,
         lambda ema: validate(ema, held_out, statements),
         config.loop,
@@ -86,12 +96,37 @@ def columns(statements: tuple[str, ...]) -> list[int]:
 
 
 def classification_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Binary cross-entropy over what is known; unknown labels (-1) are masked."""
     logits = model(batch["sig"], batch["lead_mask"], batch["sample_mask"]).float()
-    label = batch["label"]
+    return masked_cross_entropy(logits, batch["label"])
+
+
+def masked_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Binary cross-entropy over what is known; unknown labels (-1) are masked."""
     known = (label >= 0).float()
     bce = nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="none")
     return (bce * known).sum() / known.sum().clamp(min=1)
+
+
+def distillation_loss(config: TeacherConfig, statements: tuple[str, ...]) -> Loss | None:
+    """The loss under the teacher's eyes, None where there is none. The teacher has an opinion on
+    every output, so one that nobody labelled is learned too."""
+    if not config.runs:
+        return None
+    runs = [Path(run) for run in config.runs]
+    if any(tuple(run_description(run)["statements"]) != statements for run in runs):
+        raise SystemExit("the teacher knows other statements than the data")
+    teacher = load_model(*runs).requires_grad_(False)
+
+    def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        inputs = batch["sig"], batch["lead_mask"], batch["sample_mask"]
+        with torch.no_grad():
+            taught = torch.sigmoid(teacher.to(inputs[0].device)(*inputs).float())
+        logits = model(*inputs).float()
+        agreement = nn.functional.binary_cross_entropy_with_logits(logits, taught)
+        labelled = masked_cross_entropy(logits, batch["label"])
+        return config.share * agreement + (1 - config.share) * labelled
+
+    return loss
 
 
 def logits_of(

@@ -13,7 +13,7 @@ from ecg.record import Record
 
 READABLE = "JSON, NPZ, CSV, or a WFDB record (.hea and .dat, or a zip of them)"
 
-__all__ = ["MAX_RECORDS", "READABLE", "File", "Hints", "read"]
+__all__ = ["MAX_RECORDS", "READABLE", "File", "Hints", "read", "read_at_once"]
 
 
 def read(files: Sequence[File], hints: Hints) -> list[Record]:
@@ -48,6 +48,11 @@ def read(files: Sequence[File], hints: Hints) -> list[Record]:
     if not records:
         raise UnreadableError("there is no record in the request")
     return records
+
+
+def read_at_once(files: Sequence[File]) -> bool:
+    """Whether an event loop may read them itself, instead of handing them to a thread."""
+    return len(files) == 1 and npz.read_at_once(files[0])
 
 
 def _unzipped(files: Sequence[File], hints: Hints) -> list[File]:

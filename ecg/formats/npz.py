@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import io
 import math
+from functools import lru_cache
 
 import numpy as np
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
-from ecg.formats.source import File, Hints, check_count, open_zip, unpack
+from ecg.formats.source import File, Hints, check_count, unpack
 from ecg.record import Record, make_record
 
 WANTED = ("sig", "data", "fs", "leads", "units")
+AT_ONCE = 256 * 1024  # bytes, unpacked
+MAX_HEADER = 10_000  # NumPy's own limit
 _VERSIONS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -27,8 +30,7 @@ def matches(file: File) -> bool:
     if not file.content.startswith(b"PK"):
         return False
     try:
-        with open_zip(file.content) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
+        return any(name.endswith(".npy") for name in file.archive.namelist())
     except UnreadableError:
         return False
 
@@ -72,27 +74,45 @@ def read(file: File, hints: Hints) -> list[Record]:
     return records
 
 
+def read_at_once(file: File) -> bool:
+    """Whether reading takes no longer than a thread would take to come to it."""
+    return matches(file) and sum(i.file_size for i in file.archive.infolist()) <= AT_ONCE
+
+
 def _array(content: bytes, name: str) -> np.ndarray:
     """One .npy, its header checked against its bytes."""
-    unreadable = UnreadableError("is not a NumPy array of format 1.0 or 2.0", name)
-    stream = io.BytesIO(content)
     try:
-        read_header = _VERSIONS[np.lib.format.read_magic(stream)]
-        shape, fortran, dtype = read_header(stream)
+        shape, fortran, dtype, start = _header(_header_bytes(content))
     except Exception:  # the library leaks many kinds
-        raise unreadable from None
+        raise UnreadableError("is not a NumPy array of format 1.0 or 2.0", name) from None
     if dtype.hasobject:
         raise UnreadableError("is a pickled object array; pickles are never read", name)
     if dtype.kind not in "fiuU":
         raise UnservableError("holds neither real numbers nor unicode strings", name)
     if dtype.itemsize == 0 or any(n < 0 for n in shape):
-        raise unreadable
+        raise UnreadableError("is not a NumPy array of format 1.0 or 2.0", name)
     n_bytes = math.prod(shape) * dtype.itemsize
-    held = len(content) - stream.tell()
+    held = len(content) - start
     if n_bytes != held:
         raise UnreadableError(f"claims {n_bytes} bytes of samples, but holds {held}", name)
-    flat = np.frombuffer(content, dtype=dtype, offset=stream.tell())
+    flat = np.frombuffer(content, dtype=dtype, offset=start)
     return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _header_bytes(content: bytes) -> bytes:
+    """Magic, version, length (of 2 bytes in version 1.0, of 4 in 2.0) and header."""
+    wide = 2 if content[6:7] == b"\x01" else 4
+    n = int.from_bytes(content[8 : 8 + wide], "little")
+    return content[: 8 + wide + min(n, MAX_HEADER)]
+
+
+@lru_cache(maxsize=64)
+def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether in Fortran's order, type, and where the samples begin. One client's headers
+    are all alike, and take longer to parse than their arrays."""
+    stream = io.BytesIO(head)
+    shape, fortran, dtype = _VERSIONS[np.lib.format.read_magic(stream)](stream)
+    return shape, fortran, dtype, stream.tell()
 
 
 def _scalar(arrays: dict[str, bytes], name: str, hint: str | None) -> object:

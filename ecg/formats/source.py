@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 
 from ecg.errors import TooLargeError, UnreadableError, UnservableError
 
 MAX_RECORDS = 64
 MAX_MEMBERS = 4096
+ENTRY_BYTES = 46  # of a zip's table, at least
 CHUNK = 1024 * 1024
 _DAMAGED = "a zip that is truncated, damaged or encrypted"
 
@@ -21,6 +23,18 @@ class File:
     content: bytes
     name: str = ""
     media_type: str = ""
+
+    @cached_property
+    def archive(self) -> zipfile.ZipFile:
+        """The content as a zip, its table read; an entry of it takes far more memory than its
+        bytes. Errors: TooLargeError, UnreadableError."""
+        room = len(self.content) // ENTRY_BYTES
+        if room > MAX_MEMBERS and self.content.count(b"PK\x01\x02") > MAX_MEMBERS:
+            raise TooLargeError(f"a zip of too many files; at most {MAX_MEMBERS} are read")
+        try:
+            return zipfile.ZipFile(io.BytesIO(self.content))
+        except Exception:  # the library leaks many kinds; all mean that the bytes are not a zip
+            raise UnreadableError(_DAMAGED) from None
 
 
 @dataclass(frozen=True)
@@ -41,31 +55,20 @@ def check_count(n: int) -> None:
         )
 
 
-def open_zip(content: bytes) -> zipfile.ZipFile:
-    """A zip's table of contents; an entry of it takes far more memory than its bytes."""
-    if content.count(b"PK\x01\x02") > MAX_MEMBERS:
-        raise TooLargeError(f"a zip of too many files; at most {MAX_MEMBERS} are read")
-    try:
-        return zipfile.ZipFile(io.BytesIO(content))
-    except Exception:  # the library leaks many kinds; all mean that the bytes are not a zip
-        raise UnreadableError(_DAMAGED) from None
-
-
 def unpack(file: File, max_bytes: int, keep: set[str] | None = None) -> list[File]:
     """The members of a zip (of the names in `keep`, or all), or TooLargeError before more than
     `max_bytes` were unpacked.
     """
     members = []
-    with open_zip(file.content) as archive:
-        for info in archive.infolist():
-            name = info.filename  # may be empty, on which `is_dir` raises
-            if name.endswith("/") or name.startswith("__MACOSX/"):  # macOS puts its own files in
-                continue
-            if keep is not None and name not in keep:
-                continue
-            content = _inflate(archive, info, max_bytes)
-            max_bytes -= len(content)
-            members.append(File(content, name.replace("\\", "/")))
+    for info in file.archive.infolist():
+        name = info.filename  # may be empty, on which `is_dir` raises
+        if name.endswith("/") or name.startswith("__MACOSX/"):  # macOS puts its own files in
+            continue
+        if keep is not None and name not in keep:
+            continue
+        content = _inflate(file.archive, info, max_bytes)
+        max_bytes -= len(content)
+        members.append(File(content, name.replace("\\", "/")))
     return members
 
 

@@ -94,17 +94,35 @@ def test_models_see_i_ii_and_the_chest_leads_in_this_order():
     assert INDEPENDENT_LEADS == ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
     shuffled = LEADS[::-1]
     sig = np.array([[LEADS.index(name)] for name in shuffled], dtype=float)
-    eight, known = independent_leads(sig, shuffled)
-    assert eight[:, 0].tolist() == [0, 1, 6, 7, 8, 9, 10, 11]
+    eight, known = independent_leads(np.stack([sig, -sig]), shuffled, np.ones((2, 12), bool))
+    assert eight[:, :, 0].tolist() == [
+        [0, 1, 6, 7, 8, 9, 10, 11],
+        [0, -1, -6, -7, -8, -9, -10, -11],
+    ]
     assert known.all()
+
+
+def test_of_several_segments_each_has_leads_of_its_own(rng):
+    sig = rng.standard_normal((3, 12, 5))
+    usable = np.ones((3, 12), dtype=bool)
+    usable[1, LEADS.index("II")] = False  # follows from the others
+    usable[2, LEADS.index("V3")] = False
+    for one in sig[:2]:
+        one[:6] = list(six_limb_leads(one[0], one[1]).values())
+    eight, known = independent_leads(sig, LEADS, usable)
+    rows = [LEADS.index(name) for name in INDEPENDENT_LEADS]
+    np.testing.assert_allclose(eight[:2], sig[:2][:, rows], atol=1e-12)
+    assert known.tolist() == [[True] * 8] * 2 + [[name != "V3" for name in INDEPENDENT_LEADS]]
+    assert not eight[2, INDEPENDENT_LEADS.index("V3")].any()
 
 
 def test_i_and_ii_are_found_in_the_augmented_leads(rng):
     i, ii = rng.standard_normal((2, 10))
     limbs = six_limb_leads(i, ii)
-    eight, known = independent_leads(np.array([limbs["aVL"], limbs["aVF"]]), ("aVL", "aVF"))
-    np.testing.assert_allclose(eight[:2], [i, ii], atol=1e-12)
-    assert known.tolist() == [True, True] + [False] * 6
+    two = np.array([[limbs["aVL"], limbs["aVF"]]])
+    eight, known = independent_leads(two, ("aVL", "aVF"), np.ones((1, 2), bool))
+    np.testing.assert_allclose(eight[0, :2], [i, ii], atol=1e-12)
+    assert known[0].tolist() == [True, True] + [False] * 6
 
 
 @pytest.mark.parametrize("spell", [str, str.upper, str.lower, lambda name: f"  {name}\t"])

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecg.leads import INDEPENDENT_LEADS, LEADS
-from ecg.prepare import Denoising, Preparation, condition, cut, sample_mask
+from ecg.prepare import (
+    Denoising,
+    Preparation,
+    Segments,
+    condition,
+    count_segments,
+    cut,
+    cut_all,
+    sample_mask,
+)
 from ecg.record import Record
 
 DENOISED = Preparation(denoising=Denoising("sym4", 4, 0.5), scale_mv=0.5)
@@ -162,3 +171,41 @@ def test_the_sample_mask_ends_with_the_signal():
     mask = sample_mask(np.array([2, 4, 0]), 4)
     assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]
     assert mask.dtype == np.float32
+
+
+def test_records_cut_together_are_as_when_cut_alone(records, hand_held, rng):
+    broken = next(iter(records.values()))
+    sig = broken.sig.copy()
+    sig[3, 200:300] = np.nan  # a gap, a flat lead, a clipped one, swapped limb leads, noise
+    sig[7] = 0.1
+    sig[8] = np.clip(20 * sig[8], -1.5, 1.5)
+    swapped = broken.sig[[2, 1, 0, *range(3, 12)]]
+    noise = rng.standard_normal(sig.shape).astype(np.float32)
+    odd = [Record(s, 100.0, LEADS) for s in (sig, swapped, noise)]
+    odd += [Record(broken.sig[:, :700], 100.0, LEADS), Record(broken.sig, 257.0, LEADS[::-1])]
+    many = [*records.values(), *odd, lasting(broken, 27.5), hand_held, lasting(broken, 700.0)]
+    seen = set()
+    for alone, together in zip(
+        map(lambda r: cut(r, Preparation()), many), cut_all(many, Preparation()), strict=True
+    ):
+        for name in ("sig", "lead_mask", "n_valid", "start_s", "end_s"):
+            np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
+        assert alone.quality == together.quality
+        seen |= {reason.code for reason in alone.quality.reasons}
+    assert len(seen) >= 5, "the check means little where nothing is wrong"
+
+
+@given(st.integers(500, 9000), st.sampled_from([50.0, 100.0, 257.0, 500.0]))
+def test_segments_are_counted_before_they_are_cut(n_samples, fs):
+    record = Record(np.zeros((1, max(n_samples, round(5 * fs))), np.float32), fs, ("I",))
+    assert count_segments(record, Preparation()) == len(cut(record, Preparation()).n_valid)
+
+
+def test_segments_taken_apart_and_put_together_are_the_same(record):
+    whole = cut(lasting(record, 57.0), Preparation())
+    parts = [whole.part(i, i + 2) for i in range(0, 6, 2)]
+    assert [len(part.n_valid) for part in parts] == [2, 2, 2]
+    again = Segments.together(parts)
+    for name in ("sig", "lead_mask", "n_valid", "start_s", "end_s"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(again, name))
+    assert again.quality == whole.quality

@@ -15,7 +15,7 @@ from ecg.formats import File, Hints
 from ecg.prepare import Preparation, condition, cut
 from ecg.store import load_classifier
 from tests.service.bodies import npz
-from training import evaluate, export, prepare, shards, train_classifier
+from training import evaluate, export, prednet, prepare, shards, train_classifier
 from training.prednet import PredNet
 from training.shards import CODES, load, save
 
@@ -88,7 +88,7 @@ def store(own_run, tmp_path_factory):
 
 def test_what_is_exported_answers_like_the_trained_network(store, own_run, record):
     classifier = load_classifier(store / "prednet", "cpu")
-    model = evaluate.load_model(own_run / "run")
+    model = prednet.load_model(own_run / "run")
     two = formats.read(
         [File(npz(sig=record.sig[1:2], fs=100, leads=np.array(["II"]), units="mV"))] * 2, Hints()
     )
@@ -138,7 +138,7 @@ def test_a_graph_that_answers_differently_is_refused_and_leaves_what_is_served(
 
 
 def test_parity_finds_the_worst_output_of_any_batch(own_run, store):
-    model = evaluate.load_model(own_run / "run")
+    model = prednet.load_model(own_run / "run")
     weights = (store / "prednet" / "model.onnx").read_bytes()
     assert export.parity(model, weights, 1000) <= 1e-4
     with torch.no_grad():
