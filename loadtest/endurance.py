@@ -26,7 +26,7 @@ from loadtest.run import SERVICE, machine
 from loadtest.server import ROOT, Served, serving
 
 WARM_S = 60.0  # of a soak: what is allocated once is allocated by then
-WORKER = "bentoml"  # in a worker's command line
+WORKER = "_bentoml_impl.worker"  # in a worker's command line
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def soak(knee: float, minutes: float) -> dict:
     memory: list[tuple[float, float]] = []
     with serving(SERVICE) as service:
         began = time.monotonic()
-        with repeated(lambda: memory.append((time.monotonic() - began, service.cost().rss_mib))):
+        with repeated(lambda: memory.append((time.monotonic() - began, service.cost().mib))):
             answers = arrive(service.url, "mix", 0.7 * knee, 60 * minutes)
     third = answers.span_s / 3
     last = answers.due_s >= 2 * third
@@ -105,7 +105,7 @@ def soak(knee: float, minutes: float) -> dict:
 
 
 def kill(knee: float, _: float) -> dict:
-    """Two workers; one is killed ten seconds into thirty."""
+    """One of two workers is killed ten seconds into thirty."""
     with serving(SERVICE, environment={"ECG_WORKERS": "2"}) as service:
         threading.Timer(10, lambda: worker_of(service).send_signal(signal.SIGKILL)).start()
         answers = arrive(service.url, "one-npz", 0.5 * knee, 30)
@@ -138,12 +138,16 @@ def counts(answers: Answers) -> dict:
 
 @contextmanager
 def repeated(work: Callable[[], object], every_s: float = 1.0) -> Iterator[None]:
-    """`work` once a second beside what is done inside."""
+    """`work` once a second beside what is done inside; its first error is raised at the end."""
     ended = threading.Event()
+    errors: list[Exception] = []
 
     def again() -> None:
-        while not ended.wait(every_s):
-            work()
+        while not ended.wait(every_s) and not errors:
+            try:
+                work()
+            except Exception as error:
+                errors.append(error)
 
     thread = threading.Thread(target=again)
     thread.start()
@@ -152,6 +156,8 @@ def repeated(work: Callable[[], object], every_s: float = 1.0) -> Iterator[None]
     finally:
         ended.set()
         thread.join()
+    if errors:
+        raise errors[0]
 
 
 TESTS = {"overload": overload, "malformed": malformed, "soak": soak, "kill": kill}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.prepare import cut
+from ecg.prepare import cut_all
 from ecg.record import Record
 from ecg.store import Classifier, load_classifier
 
@@ -62,7 +62,7 @@ def measure(
     def once() -> tuple[float, float]:
         """CPU seconds of this thread in the preparation, and wall seconds in the model."""
         began = time.thread_time()
-        pieces = [cut(record, preparation) for record in chosen]
+        pieces = cut_all(chosen, preparation)
         arrays = (
             np.concatenate([getattr(p, name) for p in pieces])
             for name in ("sig", "lead_mask", "n_valid")

@@ -8,7 +8,6 @@ constant arrival rate (open loop, Locust). Everything is measured in turns, in t
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -24,7 +23,7 @@ from loadtest import bodies, wrk
 from loadtest.bodies import Body
 from loadtest.limit import Limit, limits
 from loadtest.open_loop import arrive
-from loadtest.report import write_report
+from loadtest.report import write_csv, write_report
 from loadtest.server import ROOT, Served, serving
 
 SERVICE = (".venv/bin/bentoml", "serve", "service.bento:EcgDirenet", "--host", "127.0.0.1",
@@ -45,7 +44,7 @@ class Peak:
     p50_ms: float
     p99_ms: float
     cpu_ms: float
-    rss_mib: float
+    mib: float
     failed: int
 
 
@@ -78,8 +77,8 @@ def main() -> None:
         peaks = medians(peaks)
         offered = rates(service, peaks, args.seconds)
     args.out.mkdir(parents=True, exist_ok=True)
-    write_csv(args.out / "peaks.csv", peaks)
-    write_csv(args.out / "offered.csv", offered)
+    write_csv(args.out / "peaks.csv", map(asdict, peaks))
+    write_csv(args.out / "offered.csv", map(asdict, offered))
     said = {
         "made": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -128,7 +127,7 @@ def peak_of(service: Served, scenario: str, some: list[Body], clients: int, seco
         p50_ms=rate.p50_ms,
         p99_ms=rate.p99_ms,
         cpu_ms=round(1000 * (after.cpu_s - before.cpu_s) / max(1, rate.requests), 3),
-        rss_mib=round(after.rss_mib, 1),
+        mib=round(after.mib, 1),
         failed=rate.refused + rate.broken,
     )
 
@@ -193,13 +192,6 @@ def machine() -> str:
             break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB"
-
-
-def write_csv(path: Path, rows: Sequence[Peak] | Sequence[Offered]) -> None:
-    with path.open("w", newline="") as f:
-        out = csv.DictWriter(f, [field.name for field in fields(rows[0])])
-        out.writeheader()
-        out.writerows(asdict(row) for row in rows)
 
 
 if __name__ == "__main__":

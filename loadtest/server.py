@@ -22,10 +22,11 @@ START_S = 120.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Of all of a service's processes: CPU seconds since they began, resident MiB now."""
+    """Of all of a service's processes: CPU seconds since they began, MiB of memory now, in which
+    what several share counts once."""
 
     cpu_s: float
-    rss_mib: float
+    mib: float
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,15 @@ class Served:
     process: psutil.Process
 
     def cost(self) -> Cost:
-        cpu_s = rss = 0.0
+        cpu_s = n_bytes = 0.0
         for one in [self.process, *self.process.children(recursive=True)]:
             try:
                 times = one.cpu_times()
                 cpu_s += times.user + times.system
-                rss += one.memory_info().rss
+                n_bytes += one.memory_full_info().pss
             except psutil.NoSuchProcess:
                 continue  # ended since it was listed
-        return Cost(cpu_s, rss / 2**20)
+        return Cost(cpu_s, n_bytes / 2**20)
 
     def workers(self) -> list[psutil.Process]:
         """The processes below the first, oldest first."""

@@ -66,6 +66,9 @@ def refused(endpoint: str, problem: Problem, settings: Settings) -> Response:
 
 
 def _note(settings: Settings, request_id: str, endpoint: str, status: int, seconds: float) -> None:
+    """In the metrics, and in the log where it is wanted."""
+    metrics.REQUESTS.labels(endpoint, status).inc()
+    metrics.REQUEST_SECONDS.labels(endpoint).observe(seconds)
     if settings.access_log:
         ms = round(1000 * seconds, 2)
         logs.event("request", request_id=request_id, endpoint=endpoint, status=status, ms=ms)

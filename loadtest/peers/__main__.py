@@ -8,13 +8,12 @@ that answers something else, is reported and left out.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -24,6 +23,7 @@ from ecg.decision import calibrate
 from loadtest import bodies, wrk
 from loadtest.bodies import Body
 from loadtest.peers.contenders import HERE, Contender, contenders
+from loadtest.report import write_csv
 from loadtest.run import Peak, machine, medians, peak_of
 from loadtest.server import ROOT, Served, serving
 
@@ -57,7 +57,8 @@ def main() -> None:
                 print(f"{one.name}: {error}", file=sys.stderr, flush=True)
     peaks = [p for p in medians(peaks) if p.scenario not in excluded]
     args.out.mkdir(parents=True, exist_ok=True)
-    write_csv(args.out / "peers.csv", chosen, peaks, excluded)
+    left_out = [{"scenario": name, "excluded": why} for name, why in excluded.items()]
+    write_csv(args.out / "peers.csv", [*map(asdict, peaks), *left_out])
     said = (
         f"{machine()}; {time.strftime('%Y-%m-%d')}; {classifier.card.name} "
         f"{classifier.card.version}, sha256 `{classifier.card.sha256[:12]}…`; medians of "
@@ -128,18 +129,6 @@ def verify(one: Contender, server: Served, body: Body, expected: np.ndarray) -> 
         raise Excluded(f"answers {said.round(4).tolist()}, not {expected.round(4).tolist()}")
 
 
-def write_csv(
-    path: Path, chosen: Sequence[Contender], peaks: Sequence[Peak], excluded: Mapping[str, str]
-) -> None:
-    with path.open("w", newline="") as f:
-        out = csv.DictWriter(f, [*(field.name for field in fields(Peak)), "excluded"])
-        out.writeheader()
-        out.writerows(asdict(peak) for peak in peaks)
-        out.writerows(
-            {"scenario": c.name, "excluded": excluded[c.name]} for c in chosen if c.name in excluded
-        )
-
-
 def table(
     said: str, chosen: Sequence[Contender], peaks: Sequence[Peak], excluded: Mapping[str, str]
 ) -> str:
@@ -161,8 +150,8 @@ def table(
             row += (
                 f" {p.requests_a_second:,.0f} | {p.p50_ms:.1f} | {p.p99_ms:.1f} | {p.cpu_ms:.2f} |"
             )
-        rss = max(p.rss_mib for p in rows[one.name])
-        lines.append(row + f" {rss:,.0f} | {sum(p.failed for p in rows[one.name])} |")
+        mib = max(p.mib for p in rows[one.name])
+        lines.append(row + f" {mib:,.0f} | {sum(p.failed for p in rows[one.name])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -68,7 +68,7 @@ COMMAND = (sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1")
 def test_a_server_is_up_inside_and_gone_afterwards() -> None:
     with serving(COMMAND, ready="/") as service:
         assert httpx.get(service.url).status_code == 200
-        assert service.cost().rss_mib > 1
+        assert service.cost().mib > 1
         process = service.process
     assert not process.is_running()
 

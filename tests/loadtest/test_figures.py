@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from loadtest import report
-from loadtest.endurance import counts
+from loadtest.endurance import counts, repeated
 from loadtest.limit import Limit
 from loadtest.open_loop import Answers
 from loadtest.run import Offered, Peak, best_limit, knee, medians
@@ -77,3 +80,16 @@ def test_answers_are_counted_by_what_a_client_may_expect() -> None:
     assert answers.goodput == pytest.approx(2 / 5)
     assert answers.after(1.0).served.sum() == 1
     assert np.isinf(answers.after(2.0).quantile_ms(0.5)), "none was served"
+
+
+def test_an_error_beside_a_measurement_is_not_lost() -> None:
+    def fails() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError), repeated(fails, every_s=0.01):
+        time.sleep(0.1)
+
+
+def test_rows_of_different_kinds_share_a_table(tmp_path: Path) -> None:
+    report.write_csv(tmp_path / "t.csv", [{"a": 1}, {"b": "x"}])
+    assert (tmp_path / "t.csv").read_text().split() == ["a,b", "1,", ",x"]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.util
+import os
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import onnxruntime
 import pytest
 
@@ -76,8 +81,16 @@ def test_memory_returns_after_garbage_and_large_bodies(tmp_path: Path, record: R
         assert service.process.poll() is None
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"ECG_MAX_QUEUE": "1"},
+        {"ECG_MAX_DELAY_S": "0.002"},
+    ],
+    ids=lambda limit: next(iter(limit)),
+)
 def test_overload_is_429_with_retry_after_and_the_served_are_right(
-    tmp_path: Path, record: Record
+    tmp_path: Path, record: Record, limit: dict[str, str]
 ) -> None:
     async def burst(url: str) -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=64)
@@ -85,16 +98,66 @@ def test_overload_is_429_with_retry_after_and_the_served_are_right(
             post = (client.post("/classify", content=as_npz(record)) for _ in range(64))
             return await asyncio.gather(*post)
 
-    with running_service(tmp_path, ECG_MAX_QUEUE="1", ECG_ENGINE_THREADS="1") as service:
+    few = {"ECG_WORKERS": "1", "ECG_ENGINE_THREADS": "1", "ECG_MAX_HERE": "0"}
+    with running_service(tmp_path, **few, **limit) as service:
         answers = asyncio.run(burst(service.url))
+        text = httpx.get(f"{service.url}/metrics").text
     served = [a for a in answers if a.status_code == 200]
     refused = [a for a in answers if a.status_code == 429]
     assert len(served) + len(refused) == 64
-    assert served
+    assert served and refused
+    assert metric(text, "ecg_requests_total", endpoint="classify", status="429") == len(refused)
     for answer in refused:
         assert int(answer.headers["retry-after"]) >= 1
     found = {a.json()["results"][0]["atrial_substrate"]["probability"] for a in served}
     assert max(found) - min(found) < 1e-5
+
+
+def test_what_was_accepted_is_answered_before_the_service_ends(
+    tmp_path: Path, record: Record
+) -> None:
+    body = as_npz(dataclasses.replace(record, sig=np.tile(record.sig, 60)))
+
+    async def end_in_the_middle(service: running_service) -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=24)
+        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+            asked = [asyncio.create_task(client.post("/classify", content=body)) for _ in range(24)]
+            while not any(task.done() for task in asked):
+                await asyncio.sleep(0.005)
+            assert sum(task.done() for task in asked) < 12, "too late to show anything"
+            service.process.terminate()
+            return await asyncio.gather(*asked)
+
+    with running_service(tmp_path, ECG_MAX_DELAY_S="60") as service:
+        answers = asyncio.run(end_in_the_middle(service))
+        assert service.process.wait(20) is not None
+    assert [answer.status_code for answer in answers] == [200] * 24
+    found = {str(answer.json()["results"][0]["segments"]) for answer in answers}
+    assert len(found) == 1
+
+
+def test_a_killed_worker_takes_only_its_own_requests_with_it(
+    tmp_path: Path, record: Record
+) -> None:
+    body = as_npz(record)
+
+    def ask(url: str) -> int | None:
+        try:
+            return httpx.post(f"{url}/classify", content=body, timeout=10).status_code
+        except httpx.TransportError:
+            return None  # the connection of a request that it had taken breaks
+
+    with running_service(tmp_path, ECG_WORKERS="2") as service:
+        before = set(service.worker_pids())
+        assert len(before) == 2
+        os.kill(min(before), signal.SIGKILL)
+        answers = [ask(service.url) for _ in range(200)]
+        assert answers.count(200) >= 198
+        deadline = time.monotonic() + 30
+        while len(set(service.worker_pids()) - {min(before)}) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert len(set(service.worker_pids()) - {min(before)}) == 2, "another takes its place"
+        assert {ask(service.url) for _ in range(50)} == {200}
 
 
 def test_an_altered_model_stops_the_start(tmp_path: Path) -> None:
