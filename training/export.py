@@ -7,6 +7,7 @@ import hashlib
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from ecg.store import CARD, WEIGHTS
 from training.evaluate import RUNS
 from training.prednet import N_LEADS, Committee, load_model, run_description
 from training.shards import preparation_from
-from training.sources import cinc2017, own, ptbxl
+from training.sources import cinc2017, generated, own, ptbxl
 
 MAX_DIFFERENCE = 1e-4
 INPUTS = ("sig", "lead_mask", "sample_mask")
@@ -112,7 +113,7 @@ def describe(
         name=name,
         version=version,
         created=date.today().isoformat(),
-        architecture=architecture(model, known["config"]["model"]["widths"]),
+        architecture=architecture(model, known["config"]),
         n_parameters=sum(p.numel() for p in model.parameters()),
         sha256=hashlib.sha256(weights).hexdigest(),
         fs=preparation.fs,
@@ -146,15 +147,18 @@ def describe(
     )
 
 
-def architecture(model: nn.Module, widths: list[int]) -> str:
-    n = len(model.members) if isinstance(model, Committee) else 1
-    times = "" if n == 1 else f", mean of {n} networks"
-    return f"ECG-PredNet, residual 1-D CNN, widths {widths}{times}"
+def architecture(model: nn.Module, config: dict[str, Any]) -> str:
+    said = f"ECG-PredNet, residual 1-D CNN, widths {config['model']['widths']}"
+    if isinstance(model, Committee):
+        said += f", mean of {len(model.members)} networks"
+    if teachers := config.get("teacher", {}).get("runs"):
+        said += f", taught by the mean of {len(teachers)}"
+    return said
 
 
 def training_data(sources: dict[str, int]) -> tuple[TrainingData, ...]:
     """What the card says of each source, with its number of training records."""
-    modules = {m.NAME: m for m in (ptbxl, cinc2017, own)}
+    modules = {m.NAME: m for m in (ptbxl, cinc2017, generated, own)}
     return tuple(
         TrainingData(
             name=name,

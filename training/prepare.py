@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ecg.prepare import Denoising, Preparation
 from training import shards
-from training.sources import cinc2017, own, ptbxl
+from training.sources import cinc2017, generated, own, ptbxl
 
 STEPS = {
     "none": Preparation(highpass_hz=None),
@@ -26,12 +26,14 @@ def main() -> None:
         jobs[ptbxl.NAME] = ptbxl.load(args.ptb_xl)
     if args.cinc2017:
         jobs[cinc2017.NAME] = cinc2017.load(args.cinc2017)
+    if args.generated:
+        jobs[generated.NAME] = generated.load(args.generated)
     if args.own:
         if not (args.fs and args.leads and args.units):
             raise SystemExit("--own needs --fs, --leads and --units: files of numbers carry none")
         jobs[own.NAME] = own.load(args.own, args.fs, args.leads.split(","), args.units)
     if not jobs:
-        raise SystemExit("nothing to prepare: give --ptb-xl, --cinc2017 or --own")
+        raise SystemExit("nothing to prepare: give --ptb-xl, --cinc2017, --generated or --own")
     args.out.mkdir(parents=True, exist_ok=True)
     for name, records in jobs.items():
         shard = shards.build(name, tqdm(records, desc=name, unit=" records"), preparation)
@@ -43,6 +45,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.prepare", description=__doc__)
     parser.add_argument("--ptb-xl", type=Path, help="PTB-XL, its folder or zip")
     parser.add_argument("--cinc2017", type=Path, help="CinC 2017's training set, folder or zip")
+    parser.add_argument(
+        "--generated", type=Path, help="a set of training.generate, for a teacher to label"
+    )
     parser.add_argument("--own", type=Path, help="your own ECGs: data [N, time, lead], label [N]")
     parser.add_argument("--fs", type=float, help="of --own, in Hz")
     parser.add_argument("--leads", help="of --own, for example II or I,II,V1")

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from training import train_classifier
 from training.prednet import PredNet, PredNetConfig
 from training.shards import CODES
 from training.train_classifier import (
+    TeacherConfig,
     classification_loss,
     columns,
     covered_statements,
+    distillation_loss,
     highest,
     logits_of,
     validate,
@@ -59,6 +62,26 @@ def test_an_unknown_label_has_no_gradient_and_no_effect():
 def test_a_batch_of_which_nothing_is_known_teaches_nothing():
     value, gradient = loss_of([[0.5, 9.0]], [[-1.0, -1.0]])
     assert value == 0 and not gradient.any()
+
+
+def test_a_pupil_agrees_with_its_teacher_also_on_what_nobody_labelled(monkeypatch):
+    taught = torch.tensor([[2.0, -1.0]])
+    monkeypatch.setattr(train_classifier, "run_description", lambda run: {"statements": ["AFIB"]})
+    monkeypatch.setattr(train_classifier, "load_model", lambda *runs: Fixed(taught.tolist()))
+    batch = {name: torch.zeros(1) for name in ("sig", "lead_mask", "sample_mask")}
+    batch["label"] = torch.tensor([[0.0, -1.0]])
+
+    def gradient_at(logits, share):
+        loss = distillation_loss(TeacherConfig(("a run",), share), ("AFIB",))
+        pupil = Fixed(logits)
+        loss(pupil, batch).backward()
+        return pupil.logits.grad
+
+    assert gradient_at(taught.tolist(), 1.0).abs().max() < 1e-6
+    apart = gradient_at([[0.0, 0.0]], 1.0)
+    assert apart[0, 0] < 0 < apart[0, 1], "towards the teacher, against the label"
+    assert gradient_at([[0.0, 0.0]], 0.0)[0, 0] > 0 == gradient_at([[0.0, 0.0]], 0.0)[0, 1]
+    assert distillation_loss(TeacherConfig(), ("AFIB",)) is None
 
 
 def with_positives(shard, code, n, absent=0):

@@ -12,6 +12,9 @@ from ecg import formats
 from ecg.decision import calibrate
 from ecg.errors import StoreError
 from ecg.formats import File, Hints
+from ecg.generated import write_npz
+from ecg.labels import Labels
+from ecg.leads import LIMB_FROM_I_II
 from ecg.prepare import Preparation, condition, cut
 from ecg.store import load_classifier
 from tests.service.bodies import npz
@@ -177,7 +180,7 @@ def test_a_dry_run_prints_the_configuration_and_trains_nothing(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "nothing to prepare: give --ptb-xl, --cinc2017 or --own"),
+        ((), "nothing to prepare: give --ptb-xl, --cinc2017, --generated or --own"),
         (("--own", "x.npz", "--fs", 100, "--units", "mV"), "--own needs --fs, --leads and --units"),
         (("--ptb-xl", "nowhere"), "nowhere does not exist"),
     ],
@@ -198,6 +201,65 @@ def test_databases_are_prepared_side_by_side(ptb_xl, cinc2017, run_command, tmp_
     afib = 1 + CODES.index("AFIB")
     assert parts["cinc2017"].label[:, [0, afib]].tolist() == [[1, 1], [-1, 0], [-1, 0]]
     assert parts["cinc2017"].n_valid.tolist() == [1000] * 9, "three segments of 10 s each"
+
+
+def a_generated_set(path, **changes):
+    """As training.generate writes it, of real ECG's shape and kilobytes."""
+    given = [Labels("abnormal", ("AFIB",))] * 6
+    sig = np.random.default_rng(0).normal(0, 0.3, (6, 12, 1000)).astype(np.float32)
+    sig[:, :, ::80] += 2  # beats
+    sig[:, 2:6] = (LIMB_FROM_I_II[2:] @ sig[:, :2]).astype(np.float32)
+    with path.open("wb") as f:
+        write_npz(f, [sig], given, 100.0, 7)
+    if changes:
+        with np.load(path) as arrays:
+            np.savez(path, **{**arrays, **changes})
+    return path
+
+
+def test_generated_ecgs_are_training_data_without_labels(run_command, tmp_path):
+    made = a_generated_set(tmp_path / "made.npz")
+    run_command(prepare, "--generated", made, "--out", tmp_path / "data")
+    shard = load(tmp_path / "data" / "generated.npz")
+    assert shard.source == "generated" and len(shard.sig) == 6
+    assert (shard.label == -1).all(), "what was asked for is not what they are held to be"
+    assert (shard.strat_fold < 9).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"synthetic": False}, "does not say that it is synthetic"), (None, "no set of")],
+)
+def test_only_what_says_that_it_is_generated_is_taken(changes, says, run_command, tmp_path):
+    path = tmp_path / "made.npz"
+    if changes is None:
+        np.savez(path, data=np.zeros((1, 1000, 12)))
+    else:
+        a_generated_set(path, **changes)
+    with pytest.raises(SystemExit, match=says):
+        run_command(prepare, "--generated", path, "--out", tmp_path / "data")
+
+
+def test_a_network_is_taught_by_another_on_real_and_generated_ecgs(own_run, run_command, tmp_path):
+    shutil.copytree(own_run / "data", tmp_path / "data")
+    made = a_generated_set(tmp_path / "made.npz")
+    run_command(prepare, "--generated", made, "--out", tmp_path / "data")
+    teacher = f'teacher.runs=["{own_run / "run"}"]'
+    run_command(
+        *(train_classifier, *SMOKE, "--data", tmp_path / "data", "--run", tmp_path / "taught"),
+        *("--set", teacher, "--set", "model.stem_stride=4"),
+    )
+    run_command(evaluate, "--data", tmp_path / "data", "--run", tmp_path / "taught")
+    run_command(
+        *(export, "--run", tmp_path / "taught", "--version", "2", "--store", tmp_path / "store")
+    )
+    card = load_classifier(tmp_path / "store" / "prednet").card
+    assert card.architecture.endswith("taught by the mean of 1")
+    assert {d.name: d.records for d in card.training_data}["generated"] == 6
+    with pytest.raises(SystemExit, match="the teacher knows other statements"):
+        train_classifier.distillation_loss(
+            train_classifier.TeacherConfig((str(own_run / "run"),)), ("AFIB",)
+        )
 
 
 # What is held out
