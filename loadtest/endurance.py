@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import threading
 import time
@@ -20,11 +21,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from loadtest import bodies
-from loadtest.open_loop import Answers, arrive
+from loadtest import bodies, wrk
+from loadtest.open_loop import STATUS_REFUSED, Answers, arrive
 from loadtest.run import SERVICE, machine
 from loadtest.server import ROOT, Served, serving
 
+TIMES, OVERLOAD_S = 3.0, 60
+PAUSE_S, LATE_S, BESIDE = 0.1, 0.4, 20.0
 WARM_S = 60.0  # of a soak: what is allocated once is allocated by then
 WORKER = "_bentoml_impl.worker"  # in a worker's command line
 
@@ -47,17 +50,41 @@ def main() -> None:
 
 
 def overload(knee: float, _: float) -> dict:
+    """The load comes from wrk, which leaves the processor to the service, with as many connections
+    as send three times the knee if an answer takes LATE_S; a client of a few requests a second
+    beside it sees how long the served ones take."""
+    single = [bodies.one_npz(r) for r in bodies.records()]
+    connections = math.ceil(TIMES * knee * (PAUSE_S + LATE_S))
+    seen: list[Answers] = []
     with serving(SERVICE) as service:
         at_knee = arrive(service.url, "one-npz", knee, 22).after(2)
-        past = arrive(service.url, "one-npz", 3 * knee, 60)
+        beside = threading.Thread(
+            target=lambda: seen.append(arrive(service.url, "one-npz", BESIDE, OVERLOAD_S - 5))
+        )
+        beside.start()
+        past = wrk.run(service.url, single, connections, OVERLOAD_S, round(1000 * PAUSE_S))
+        beside.join()
+    served = past.statuses.get("200", 0)
+    refused = sum(past.statuses.get(str(status), 0) for status in STATUS_REFUSED)
+    goodput = served / OVERLOAD_S
+    (beside_it,) = seen
     return {
         "goodput_at_knee": round(at_knee.goodput, 1),
-        **counts(past),
-        "goodput": round(past.goodput, 1),
-        "goodput_to_knee": round(past.goodput / at_knee.goodput, 3),
-        "slowest_served_ms": round(past.quantile_ms(1.0), 1),
-        "p50_ms": round(past.quantile_ms(0.5), 1),
-        "p99_ms": round(past.quantile_ms(0.99), 1),
+        "connections": connections,
+        "offered": round(past.requests_a_second, 1),
+        "offered_to_knee": round(past.requests_a_second / knee, 2),
+        "sent": past.requests,
+        "served": served,
+        "refused": refused,
+        "failed": past.requests - served - refused + past.broken,
+        "goodput": round(goodput, 1),
+        "goodput_to_knee": round(goodput / at_knee.goodput, 3),
+        "slowest_answer_ms": past.max_ms,
+        "beside": {
+            **counts(beside_it),
+            "served_p50_ms": round(beside_it.quantile_ms(0.5), 1),
+            "served_p99_ms": round(beside_it.quantile_ms(0.99), 1),
+        },
     }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +18,23 @@ SCRIPT = Path(__file__).with_name("post.lua")
 
 @dataclass(frozen=True)
 class Rate:
-    """What one run of wrk saw. Latencies in ms, of the answers with status 200 to 399."""
+    """What one run of wrk saw. Latencies in ms, of all answers."""
 
     requests_a_second: float
     p50_ms: float
     p99_ms: float
+    max_ms: float
     requests: int
     refused: int  # status 400 and up
     broken: int  # no answer: connect, read, write or timeout
+    statuses: Mapping[str, int]  # answers of each, counted where there is a pause
 
 
-def run(url: str, bodies: Sequence[Body], connections: int, seconds: int) -> Rate:
-    """`connections` clients that post the bodies in turn, for so long.
+def run(
+    url: str, bodies: Sequence[Body], connections: int, seconds: int, pause_ms: int | None = None
+) -> Rate:
+    """`connections` clients that post the bodies in turn, for so long, resting between an answer
+    and the next request.
 
     Errors: SystemExit where wrk is missing or ends badly.
     """
@@ -43,7 +49,8 @@ def run(url: str, bodies: Sequence[Body], connections: int, seconds: int) -> Rat
             arguments += [body.path, *map(str, files)]
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s",
                    "-s", str(SCRIPT), url, "--", *arguments]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
+        rest = {} if pause_ms is None else {"PAUSE_MS": str(pause_ms)}
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **rest})
     if done.returncode != 0:
         raise SystemExit(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
     said = json.loads(done.stdout.rsplit("\n", 2)[-2])

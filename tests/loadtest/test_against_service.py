@@ -60,6 +60,9 @@ def test_wrk_counts_answers_and_refusals(server_url: str, records) -> None:
     assert 0 < good.p50_ms <= good.p99_ms
     mixed = wrk.run(server_url, [bodies.one_npz(records[0]), bodies.malformed()], 2, 1)
     assert 0.3 < mixed.refused / mixed.requests < 0.7
+    resting = wrk.run(server_url, [bodies.malformed()], 2, 1, pause_ms=100)
+    assert 0 < resting.requests <= 22, "two connections, ten times a second"
+    assert resting.statuses == {"400": resting.requests}
 
 
 COMMAND = (sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1")

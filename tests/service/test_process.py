@@ -160,6 +160,30 @@ def test_a_killed_worker_takes_only_its_own_requests_with_it(
         assert {ask(service.url) for _ in range(50)} == {200}
 
 
+def test_a_client_that_hangs_up_frees_its_work(tmp_path: Path, record: Record) -> None:
+    body = as_npz(dataclasses.replace(record, sig=np.tile(record.sig, 60)))
+
+    async def hang_up(url: str) -> None:
+        limits = httpx.Limits(max_connections=24)
+        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+            asked = [asyncio.create_task(client.post("/classify", content=body)) for _ in range(24)]
+            while not any(task.done() for task in asked):
+                await asyncio.sleep(0.005)
+            for task in asked:
+                task.cancel()
+
+    one = {"ECG_WORKERS": "1", "ECG_MAX_DELAY_S": "60"}
+    with running_service(tmp_path, **one) as service:
+        asyncio.run(hang_up(service.url))
+        httpx.post(f"{service.url}/classify", content=as_npz(record)).raise_for_status()
+        text = httpx.get(f"{service.url}/metrics").text
+    hung_up = metric(text, "ecg_problems_total", endpoint="classify", kind="hung-up")
+    assert hung_up > 0
+    assert metric(text, "ecg_queued_segments", model="prednet") == 0
+    run = metric(text, "ecg_batch_segments_sum", model="prednet")
+    assert run < 60 * 24 - 30 * hung_up, "most of what they had asked for was not run"
+
+
 def test_an_altered_model_stops_the_start(tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(Settings().models_store, store)
