@@ -22,10 +22,10 @@ def test_a_preset_changes_what_it_names_and_leaves_the_rest():
     assert list(smoke.model.widths) == [8, 8, 16] and smoke.model.kernel == PredNetConfig().kernel
 
 
-@pytest.mark.parametrize("preset", ["cpu", "gpu", "smoke"])
+@pytest.mark.parametrize("preset", ["cpu", "gpu", "smoke", "taught"])
 def test_every_preset_is_valid_and_printed_whole(preset):
     printed = json.loads(config.dump(load(preset=preset)))
-    assert set(printed) == {"model", "loop", "batch"}
+    assert set(printed) == {"model", "loop", "batch", "teacher"}
     assert printed["loop"]["seed"] == 0 and printed["batch"]["lead_set_share"]
 
 
