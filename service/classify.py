@@ -86,10 +86,7 @@ async def answer(
             sizes += [min(step, n - i) for i in range(0, n, step)]
         rows.append(slice(first, len(items)))
     judged = await batcher(items, sizes, deadline)
-    return [
-        _result(record, *_whole(judged[own]), card)
-        for record, own in zip(records, rows, strict=True)
-    ]
+    return _results(records, [_whole(judged[own]) for own in rows], card)
 
 
 def _whole(parts: Sequence[Judged]) -> Judged:
@@ -101,18 +98,40 @@ def _whole(parts: Sequence[Judged]) -> Judged:
     )
 
 
+def _results(
+    records: Sequence[Record], judged: Sequence[Judged], card: ClassifierCard
+) -> list[dict[str, Any]]:
+    """Calibrated together, decided one by one."""
+    usable = [segments.usable for segments, _ in judged]
+    n_leads = np.concatenate(
+        [s.lead_mask[u].sum(axis=1) for (s, _), u in zip(judged, usable, strict=True)]
+    )
+    logits = np.concatenate([logits for _, logits in judged])
+    by_segment, thresholds = calibrate(logits, n_leads, card.calibration, card.implying)
+    results = []
+    start = 0
+    for record, (segments, own), u in zip(records, judged, usable, strict=True):
+        rows = slice(start, start + len(own))
+        results.append(_result(record, segments, u, by_segment[rows], thresholds[rows], card))
+        start += len(own)
+    return results
+
+
 def _result(
-    record: Record, segments: Segments, logits: np.ndarray, card: ClassifierCard
+    record: Record,
+    segments: Segments,
+    usable: np.ndarray,
+    by_segment: np.ndarray,
+    thresholds: np.ndarray,
+    card: ClassifierCard,
 ) -> dict[str, Any]:
-    usable = segments.usable
-    _count(segments)
+    """by_segment, thresholds: [usable segment, output]."""
+    _count(segments, len(by_segment))
     shown: list[float | None] = [None] * len(usable)
     n_outputs = 1 + len(card.statements)
     probability: list[float | None] = [None] * n_outputs
     present: list[bool | None] = [None] * n_outputs
-    if len(logits):
-        n_leads = segments.lead_mask[usable].sum(axis=1)
-        by_segment, thresholds = calibrate(logits, n_leads, card.calibration, card.implying)
+    if len(by_segment):
         signal_s = (segments.end_s - segments.start_s)[usable]
         decided, at = decide(by_segment, thresholds, signal_s, card.record_rule)
         probability = np.round(decided, _DIGITS).tolist()
@@ -156,8 +175,7 @@ def _result(
     }
 
 
-def _count(segments: Segments) -> None:
-    n_usable = int(segments.usable.sum())
+def _count(segments: Segments, n_usable: int) -> None:
     _ANSWERED.inc(n_usable)
     if n_usable < len(segments.n_valid):
         _UNUSABLE.inc(len(segments.n_valid) - n_usable)
