@@ -2,6 +2,7 @@
 
 overload   three times the knee for a minute: served in time or refused, nothing else
 malformed  one broken request in a hundred changes no other answer
+mix        the mix at shares of a rate: its knee, for the soak
 soak       the mix at 70% of its knee: memory, errors, and the tail at the end against the start
 kill       SIGKILL to one of two workers under load: only its own requests fail
 """
@@ -28,6 +29,8 @@ from loadtest.server import ROOT, Served, serving
 
 TIMES, OVERLOAD_S = 3.0, 60
 PAUSE_S, LATE_S, BESIDE = 0.1, 0.4, 20.0
+SHARES = (0.5, 0.7, 0.85, 1.0, 1.15)
+MIX_P99_MS = 1000.0  # of which a single generated ECG takes a tenth, and 32 records as much
 WARM_S = 60.0  # of a soak: what is allocated once is allocated by then
 WORKER = "_bentoml_impl.worker"  # in a worker's command line
 
@@ -39,7 +42,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=sorted(TESTS))
-    parser.add_argument("--knee", type=float, required=True, help="requests a second, of the run")
+    parser.add_argument(
+        "--knee",
+        type=float,
+        required=True,
+        help="requests a second: the run's, and for soak the mix's",
+    )
     parser.add_argument("--minutes", type=float, default=30.0, help="of the soak")
     parser.add_argument("--out", type=Path, default=ROOT / "loadtest" / "results")
     args = parser.parse_args()
@@ -107,6 +115,22 @@ def malformed(knee: float, _: float) -> dict:
         "compared": len(among),
         "changed": sum(one != alone for one in among),
     }
+
+
+def mix(rate: float, _: float) -> dict:
+    """Each share for 15 s, against one service; the first rate that is not served whole ends it."""
+    rows: list[dict] = []
+    with serving(SERVICE) as service:
+        arrive(service.url, "mix", 0.3 * rate, 10)  # warm
+        for share in SHARES:
+            seen = arrive(service.url, "mix", share * rate, 17).after(2)
+            tail = seen.quantile_ms(0.99)
+            rows.append({"rate": round(share * rate, 1), "p99_ms": round(tail, 1), **counts(seen)})
+            print(rows[-1], flush=True)
+            if tail > MIX_P99_MS or rows[-1]["served"] < 0.98 * rows[-1]["sent"]:
+                break
+    held = rows[:-1] if len(rows) < len(SHARES) else rows
+    return {"rates": rows, "knee_of_the_mix": held[-1]["rate"] if held else 0.0}
 
 
 def soak(knee: float, minutes: float) -> dict:
@@ -187,7 +211,7 @@ def repeated(work: Callable[[], object], every_s: float = 1.0) -> Iterator[None]
         raise errors[0]
 
 
-TESTS = {"overload": overload, "malformed": malformed, "soak": soak, "kill": kill}
+TESTS = {"overload": overload, "malformed": malformed, "mix": mix, "soak": soak, "kill": kill}
 
 if __name__ == "__main__":
     main()
