@@ -127,10 +127,14 @@ def mix(rate: float, _: float) -> dict:
             tail = seen.quantile_ms(0.99)
             rows.append({"rate": round(share * rate, 1), "p99_ms": round(tail, 1), **counts(seen)})
             print(rows[-1], flush=True)
-            if tail > MIX_P99_MS or rows[-1]["served"] < 0.98 * rows[-1]["sent"]:
+            if not _held(rows[-1]):
                 break
-    held = rows[:-1] if len(rows) < len(SHARES) else rows
-    return {"rates": rows, "knee_of_the_mix": held[-1]["rate"] if held else 0.0}
+    knee = max((row["rate"] for row in rows if _held(row)), default=0.0)
+    return {"rates": rows, "knee_of_the_mix": knee}
+
+
+def _held(row: dict) -> bool:
+    return row["p99_ms"] <= MIX_P99_MS and row["served"] == row["sent"]
 
 
 def soak(knee: float, minutes: float) -> dict:
