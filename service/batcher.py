@@ -174,18 +174,18 @@ class Batcher(Generic[Item, Result]):
         def timed_run(items: Sequence[Item]) -> tuple[list[Result], float]:
             return self._run(items), time.perf_counter() - started
 
-        items = self._before([job.items[i] for job, i in batch])
         n = sum(job.sizes[i] for job, i in batch)
-        if self._running == 1 and not self._queue and n <= self._max_here:
-            ran: asyncio.Future[tuple[list[Result], float]] = loop.create_future()
-            try:
-                ran.set_result(timed_run(items))
-            except Exception as error:
-                ran.set_exception(error)
-            self._ended(batch, ran)
-            return
-        ran = loop.run_in_executor(self._pool, timed_run, items)
-        ran.add_done_callback(lambda ran: self._ended(batch, ran))
+        here: asyncio.Future[tuple[list[Result], float]] = loop.create_future()
+        try:
+            items = self._before([job.items[i] for job, i in batch])
+            if self._running > 1 or self._queue or n > self._max_here:
+                ran = loop.run_in_executor(self._pool, timed_run, items)
+                ran.add_done_callback(lambda ran: self._ended(batch, ran))
+                return
+            here.set_result(timed_run(items))
+        except Exception as error:
+            here.set_exception(error)
+        self._ended(batch, here)
 
     def _ended(
         self,
@@ -204,13 +204,18 @@ class Batcher(Generic[Item, Result]):
             for (job, i), result in zip(batch, results, strict=True):
                 self._deliver(job, i, result)
         else:
-            jobs = {id(job): job for job, _ in batch}
-            if len(jobs) == 1:
-                self._fail(batch[0][0])
-            for job in jobs.values() if len(jobs) > 1 else ():
-                self._running += 1
-                self._start([(j, i) for j, i in batch if j is job])
+            self._separate(batch)
         self._pump()
+
+    def _separate(self, batch: list[tuple[_Job[Item, Result], int]]) -> None:
+        """Of a batch that failed, each request's part once more alone; a lone request fails."""
+        jobs = {id(job): job for job, _ in batch}
+        if len(jobs) == 1:
+            self._fail(batch[0][0])
+            return
+        for job in jobs.values():
+            self._running += 1
+            self._start([(other, i) for other, i in batch if other is job])
 
     def _deliver(self, job: _Job[Item, Result], i: int, result: Result) -> None:
         job.results[i] = result

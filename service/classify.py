@@ -32,8 +32,8 @@ _DIGITS = 6
 
 def prepare_few(card: ClassifierCard, items: Sequence[Item]) -> Sequence[Item]:
     """The records of a small batch prepared, a large batch as it is. For the event loop: NumPy lets
-    go of the interpreter in each of its many short steps, and a thread that must win it back from
-    a busy loop each time takes several times as long."""
+    go of the interpreter in each of its many short steps, and a thread must win it back from a busy
+    loop each time."""
     return _prepared(card, items) if len(items) <= FEW else items
 
 

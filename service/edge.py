@@ -87,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def refuse_early(app: FastAPI) -> Response | None:
     """The answer to one more /classify, if it would only wait too long: before its body is read,
-    so that what is too much costs little and those let in keep their latency."""
+    so that what is too much costs little."""
     engine: Engine | None = getattr(app.state, "engine", None)
     if engine is None:
         return None
@@ -99,8 +99,7 @@ def refuse_early(app: FastAPI) -> Response | None:
 
 
 async def classify_directly(app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
-    """`POST /classify` without the routing and the middleware around it, which take as long as the
-    rest of the edge."""
+    """`POST /classify` without the routing and the middleware around it."""
     scope["app"] = app
     response = await post_classify(Request(scope, receive, send))
     await response(scope, receive, send)

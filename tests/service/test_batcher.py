@@ -274,3 +274,23 @@ def test_the_loop_prepares_what_a_thread_runs(model: Model) -> None:
         assert seen == [threading.current_thread().name] != model.threads
 
     run(test)
+
+
+@pytest.mark.parametrize("max_here", [0, 8])
+def test_what_fails_on_the_loop_fails_its_own_request_and_no_more(
+    model: Model, max_here: int
+) -> None:
+    async def test() -> None:
+        def before(items: Sequence[float]) -> Sequence[float]:
+            if 3 in items:
+                raise RuntimeError
+            return items
+
+        sizes = {"threads": 1, "max_batch": 8, "max_queue": 100, "max_here": max_here}
+        b = Batcher("test", model, before=before, max_wait_s=0.01, max_delay_s=1, **sizes)
+        for _ in range(3):  # a run that is never given back would stop the batcher
+            results = await asyncio.gather(*(ask(b, i) for i in range(5)), return_exceptions=True)
+            assert isinstance(results.pop(3), ModelFailed)
+            assert results == [[0], [1], [2], [4]]
+
+    run(test)
