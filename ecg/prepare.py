@@ -65,16 +65,8 @@ class Segments:
 
     def part(self, first: int, last: int) -> Segments:
         """The segments from `first` to before `last`."""
-        return replace(self, **{name: getattr(self, name)[first:last] for name in _ARRAYS})
-
-    @staticmethod
-    def together(parts: Sequence[Segments]) -> Segments:
-        """What `part` took apart."""
-        arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in _ARRAYS}
-        return replace(parts[0], **arrays)
-
-
-_ARRAYS = ("sig", "lead_mask", "n_valid", "start_s", "end_s")
+        names = ("sig", "lead_mask", "n_valid", "start_s", "end_s")
+        return replace(self, **{name: getattr(self, name)[first:last] for name in names})
 
 
 def cut(record: Record, preparation: Preparation) -> Segments:

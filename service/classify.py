@@ -72,7 +72,8 @@ async def answer(
     items: list[Item] = []
     sizes: list[int] = []
     rows: list[slice] = []  # each record's items
-    for record in records:
+    whole: dict[int, Segments] = {}  # of the long records
+    for k, record in enumerate(records):
         n = count_segments(record, card.preparation)
         first = len(items)
         if n <= batcher.max_batch:
@@ -80,22 +81,20 @@ async def answer(
             sizes.append(n)
         else:
             batcher.check_room(n)
-            segments = await in_thread(cut, record, card.preparation)
+            whole[k] = await in_thread(cut, record, card.preparation)
             step = min(PART, batcher.max_batch)
-            items += [segments.part(i, i + step) for i in range(0, n, step)]
+            items += [whole[k].part(i, i + step) for i in range(0, n, step)]
             sizes += [min(step, n - i) for i in range(0, n, step)]
         rows.append(slice(first, len(items)))
     judged = await batcher(items, sizes, deadline)
-    return _results(records, [_whole(judged[own]) for own in rows], card)
-
-
-def _whole(parts: Sequence[Judged]) -> Judged:
-    """A record's parts put together again."""
-    if len(parts) == 1:
-        return parts[0]
-    return Segments.together([segments for segments, _ in parts]), np.concatenate(
-        [logits for _, logits in parts]
-    )
+    own = [
+        (
+            whole[k] if k in whole else judged[part.start][0],
+            np.concatenate([x for _, x in judged[part]]),
+        )
+        for k, part in enumerate(rows)
+    ]
+    return _results(records, own, card)
 
 
 def _results(
