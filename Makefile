@@ -35,10 +35,12 @@ help: ## this list
 	@echo "make serve HOST=0.0.0.0 PORT=8080   make serve GPU=1   make serve PYTHON=python3.12"
 
 # BentoML wipes its Prometheus folder when it starts, hence a home for each port: two services on
-# one machine must not wipe each other's.
+# one machine must not wipe each other's. Idle connections stay open for longer than a client's pool
+# keeps them (uvicorn's own 5 s are shorter), so that none is closed just as it is used again.
 serve: $(VENV)/installed ## serve models_store/ at HOST:PORT; GPU=1 for onnxruntime-gpu
 	@BENTOML_HOME='$(CURDIR)/.bentoml/$(PORT)' \
-		exec $(VENV)/bin/bentoml serve service.bento:EcgDirenet --host $(HOST) --port $(PORT)
+		exec $(VENV)/bin/bentoml serve service.bento:EcgDirenet --host $(HOST) --port $(PORT) \
+		--timeout-keep-alive 75
 
 test: .venv-test/installed chromium ## set up what the tests need, and run them; ARGS="-k page"
 	.venv-test/bin/python -m pytest $(ARGS)

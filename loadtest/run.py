@@ -27,7 +27,7 @@ from loadtest.report import write_csv, write_report
 from loadtest.server import ROOT, Served, serving
 
 SERVICE = (".venv/bin/bentoml", "serve", "service.bento:EcgDirenet", "--host", "127.0.0.1",
-           "--port", "{port}")  # fmt: skip
+           "--port", "{port}", "--timeout-keep-alive", "75")  # fmt: skip
 CLIENTS = (1, 16, 64)
 SHARES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)  # of the peak rate, offered
 KNEE_P99_MS = 100.0

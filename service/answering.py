@@ -20,6 +20,7 @@ from service.problems import Problem
 from service.settings import Settings
 
 T = TypeVar("T")
+WATCH_AFTER_S = 0.05  # from when on a client that hangs up is noticed
 Work = Callable[[list[File], float], Coroutine[Any, Any, dict[str, Any] | Response]]
 
 
@@ -109,25 +110,33 @@ def _preference(part: list[str]) -> float:
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """`work`'s result; it is cancelled once the client has hung up. Errors: ClientDisconnect."""
+    loop = asyncio.get_running_loop()
     this = asyncio.current_task()
     assert this is not None
+    gone: asyncio.Task[None] | None = None
     over = False
 
     def cancel(gone: asyncio.Task[None]) -> None:
         if not over and not gone.cancelled():
             this.cancel()
 
-    gone = asyncio.get_running_loop().create_task(_hung_up(request))
-    gone.add_done_callback(cancel)
+    def watch() -> None:
+        nonlocal gone
+        gone = loop.create_task(_hung_up(request))
+        gone.add_done_callback(cancel)
+
+    timer = loop.call_later(WATCH_AFTER_S, watch)  # most are answered before: a task costs more
     try:
         return await work
     except asyncio.CancelledError:
-        if gone.done() and this.uncancel() == 0:
+        if gone and gone.done() and this.uncancel() == 0:
             raise ClientDisconnect from None
         raise
     finally:
         over = True
-        gone.cancel()
+        timer.cancel()
+        if gone:
+            gone.cancel()
 
 
 async def _hung_up(request: Request) -> None:

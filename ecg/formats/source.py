@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +14,7 @@ from ecg.errors import TooLargeError, UnreadableError, UnservableError
 MAX_RECORDS = 64
 MAX_MEMBERS = 4096
 ENTRY_BYTES = 46  # of a zip's table, at least
+LOCAL_HEADER_BYTES = 30  # before a member, without its name
 CHUNK = 1024 * 1024
 _DAMAGED = "a zip that is truncated, damaged or encrypted"
 
@@ -66,13 +69,13 @@ def unpack(file: File, max_bytes: int, keep: set[str] | None = None) -> list[Fil
             continue
         if keep is not None and name not in keep:
             continue
-        content = _inflate(file.archive, info, max_bytes)
+        content = _inflate(file.content, file.archive, info, max_bytes)
         max_bytes -= len(content)
         members.append(File(content, name.replace("\\", "/")))
     return members
 
 
-def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
+def _inflate(body: bytes, archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
     """One member. No more than its declared size is ever inflated, so that is what is checked."""
     if info.file_size > max_bytes:
         raise TooLargeError(
@@ -80,6 +83,8 @@ def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) ->
         )
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnreadableError("a zip packed otherwise than by deflate, which alone is read")
+    if (stored := _stored(body, info)) is not None:
+        return stored
     content = io.BytesIO()
     try:
         with archive.open(info) as member:
@@ -88,3 +93,17 @@ def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) ->
     except Exception:  # as above
         raise UnreadableError(_DAMAGED) from None
     return content.getvalue()
+
+
+def _stored(body: bytes, info: zipfile.ZipInfo) -> bytes | None:
+    """A member that lies in the zip as it is, as NumPy writes arrays: cut out, which costs a
+    quarter of what `ZipFile.open` does. None where anything about it is unusual or wrong."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:  # encrypted
+        return None
+    at = info.header_offset
+    if at < 0 or body[at : at + 4] != b"PK\x03\x04" or len(body) < at + LOCAL_HEADER_BYTES:
+        return None
+    start = at + LOCAL_HEADER_BYTES + sum(struct.unpack_from("<HH", body, at + 26))
+    content = body[start : start + info.file_size]
+    whole = len(content) == info.file_size == info.compress_size
+    return content if whole and zlib.crc32(content) == info.CRC else None

@@ -205,6 +205,31 @@ def test_text_beyond_unicode_is_unreadable(record):
             only(packed(beyond))
 
 
+# Arrays that are stored as they are
+
+
+def test_a_changed_bit_in_a_stored_array_is_noticed(record):
+    content = bytearray(body(record))
+    content[content.find(record.sig.tobytes()[:64]) + 100] ^= 1
+    with pytest.raises(UnreadableError, match="damaged"):
+        only(bytes(content))
+
+
+@pytest.mark.parametrize("shift", [-(2**31), -1, 1, 2**31])
+def test_a_table_that_points_elsewhere_is_damage(record, shift):
+    content = bytearray(body(record))
+    at = content.rfind(b"PK\x01\x02") + 42
+    offset = int.from_bytes(content[at : at + 4], "little") + shift
+    content[at : at + 4] = (offset % 2**32).to_bytes(4, "little")
+    with pytest.raises(UnreadableError, match="damaged"):
+        only(bytes(content))
+
+
+def test_a_zip_behind_other_bytes_is_read_where_its_table_says(record):
+    content = b"PK" + bytes(99) + body(record)
+    np.testing.assert_array_equal(only(content).sig, record.sig)
+
+
 # Bombs
 
 
