@@ -62,18 +62,19 @@ class Decoder:
         windows = _windows(content)
         lookups: dict[int, list[int]] = {}
         table, at = self._lookup(lookups, 0, windows), 0
+        length, switch = self._length, self._switch
         positions, codes = [], []
-        while len(positions) < n_samples:
-            code = table[at] if at < n_bits else -1
+        while len(positions) < n_samples and at < n_bits:
+            code = table[at]
             if code < 0:
-                raise UnreadableError("holds a lead that ends before its last sample")
-            if self._switch[code] < 0:
+                break
+            if switch[code] < 0:
                 positions.append(at)
                 codes.append(code)
             else:
-                table = self._lookup(lookups, self._switch[code], windows)
-            at += self._length[code]
-        if at > n_bits:
+                table = self._lookup(lookups, switch[code], windows)
+            at += length[code]
+        if len(positions) < n_samples or at > n_bits:
             raise UnreadableError("holds a lead that ends before its last sample")
         return self._values(windows, np.array(positions, np.int64), np.array(codes, np.int64))
 

@@ -11,7 +11,7 @@ from defusedxml.ElementTree import ParseError, XMLParser
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
 
-MAX_ELEMENTS = 150_000
+MAX_ELEMENTS = 80_000
 MAX_DEPTH = 100
 MAX_TOKEN = 2 * 1024 * 1024  # a tag or a comment; the parser holds it whole
 SNIFFED = 65_536
