@@ -1,0 +1,102 @@
+"""Channels of a device's file -> one Record: leads on a common time axis, the others named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg.errors import UnreadableError, UnservableError
+from ecg.leads import canonical
+from ecg.record import Meta, Record, check_fs, in_millivolts, make_record
+
+MAX_IGNORED = 32  # names echoed in an answer
+MAX_SPREAD = 8  # times the longest lead: how far apart leads may begin
+CHUNK = 1 << 20
+NEAR = 2e-4  # how far a written interval may be off a whole number of Hz: a third digit lost
+MICROVOLTS = {
+    "nv": 1e-3,
+    "uv": 1.0,
+    "µv": 1.0,
+    "μv": 1.0,
+    "microvolts": 1.0,
+    "mv": 1e3,
+    "millivolts": 1e3,
+    "v": 1e6,
+}
+# A name out of a file is only repeated where it is one that electrodes have: it could be anyone's.
+_KNOWN = re.compile(
+    r"-?aV[RLF]|[VC]\d{1,2}[RL]?|[DAJXYZ]|[AE][SI1-4]|C[CMS]5|MCL\d|ML(I|II|III)|RESP|PACE"
+    r"|MDC_[A-Z0-9_]{1,40}",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """`sig` float32 mV [time], from sample `start` on; `name` as the file spells it."""
+
+    name: str
+    sig: np.ndarray
+    start: int = 0
+
+
+def scaled(counts: np.ndarray, microvolts: float, origin: float = 0.0) -> np.ndarray:
+    """Counts of `microvolts` each, zero at `origin` uV, as float32 mV: in double precision up to
+    there, so that formats that hold the same counts give the same bits."""
+    out = np.empty(len(counts), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for at in range(0, len(counts), CHUNK):
+            piece = counts[at : at + CHUNK].astype(np.float64) * microvolts
+            out[at : at + CHUNK] = in_millivolts(piece + origin if origin else piece, "uV")
+    return out
+
+
+def fs_of_interval(seconds: float) -> float:
+    """Hz, whole where the interval was written with too few digits for it (3.333 ms: 300 Hz)."""
+    if not 0 < seconds < np.inf:
+        raise UnservableError("is missing: the interval between samples must be positive", "fs")
+    rate = 1 / seconds
+    return float(round(rate)) if rate < 1e6 and abs(rate - round(rate)) < NEAR * rate else rate
+
+
+def to_record(channels: Sequence[Channel], fs: object) -> Record:
+    """One Record; a lead may come in several pieces, and is NaN where it has none.
+
+    Errors: UnservableError where no channel is a lead, one comes twice, or fs is impossible;
+    UnreadableError where leads lie too far apart to belong together.
+    """
+    check_fs(fs)
+    pieces: dict[str, list[Channel]] = {}
+    for channel in channels:
+        if (lead := canonical(channel.name)) is not None:
+            pieces.setdefault(lead, []).append(channel)
+    if not pieces:
+        raise UnservableError("none of the channels is one of the twelve leads", "leads")
+    meta = Meta(None, ignored_names([c.name for c in channels if canonical(c.name) is None]))
+    placed = [piece for of_lead in pieces.values() for piece in of_lead]
+    first = min(piece.start for piece in placed)
+    span = max(piece.start + len(piece.sig) for piece in placed) - first
+    if span > MAX_SPREAD * max(sum(len(p.sig) for p in ps) for ps in pieces.values()):
+        raise UnreadableError("holds leads that begin too far apart to be of one recording")
+    sig = np.full((len(pieces), span), np.nan, dtype=np.float32)
+    for row, (lead, of_lead) in enumerate(pieces.items()):
+        end = 0
+        for piece in sorted(of_lead, key=lambda p: p.start):
+            start = piece.start - first
+            if start < end:
+                raise UnservableError(f"repeats lead {lead}", "leads")
+            end = start + len(piece.sig)
+            sig[row, start:end] = piece.sig
+    return make_record(sig, fs, list(pieces), "mV", meta)
+
+
+def ignored_names(names: Sequence[str]) -> tuple[str, ...]:
+    """What to call channels that are not read, without repeating what may be a patient's name."""
+    kept = [
+        name.strip() if _KNOWN.fullmatch(name.strip()) else f"channel {i}"
+        for i, name in enumerate(names, start=1)
+    ]
+    return tuple(dict.fromkeys(kept[:MAX_IGNORED]))

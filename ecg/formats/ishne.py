@@ -1,0 +1,129 @@
+"""ISHNE Holter (Badilini 1998): a header of 522 bytes, a variable block, and int16 frames.
+
+Read without ecgdatakit, which copies every sample as float64: of 24 hours, a gigabyte. Here the
+samples stay a view on the file's bytes until a Record is made of them.
+"""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg.errors import UnreadableError, UnservableError
+from ecg.formats.channels import CHUNK, ignored_names
+from ecg.formats.source import File, Hints
+from ecg.leads import canonical
+from ecg.record import MAX_DURATION_S, Meta, Record, check_fs, in_millivolts, make_record
+
+MAGIC = b"ISHNE1.0"
+HEADER_BYTES = 522
+MAX_LEADS = 12
+FAULT = -32768  # the value that the specification proposes for a lead that was off
+_NAMES = {
+    **dict(enumerate(("X", "Y", "Z", "I", "II", "III", "aVR", "aVL", "aVF"), start=2)),
+    **dict(enumerate(("V1", "V2", "V3", "V4", "V5", "V6", "ES", "AS", "AI"), start=11)),
+}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What the file holds, before anything is copied.
+
+    `counts` int16 [lead, time], a view on the file; `microvolts` per count, of each lead, zero
+    where the file does not say; `names` of each, "" where the file does not say.
+    """
+
+    counts: np.ndarray
+    microvolts: tuple[float, ...]
+    names: tuple[str, ...]
+    fs: float
+
+
+def matches(file: File) -> bool:
+    return file.content.startswith(MAGIC)
+
+
+def claims(file: File) -> bool:
+    return file.name.lower().endswith((".ecg", ".hol")) or "ishne" in file.media_type.lower()
+
+
+def read(file: File, hints: Hints) -> list[Record]:
+    return [to_record(frames(file.content), hints)]
+
+
+def frames(content: bytes) -> Frames:
+    """The header's fields and the samples behind it. Errors: UnreadableError, UnservableError."""
+    if not content.startswith(MAGIC):
+        raise UnreadableError("not an ISHNE file, which begins with ISHNE1.0")
+    if len(content) < HEADER_BYTES:
+        raise UnreadableError("ends within the header of 522 bytes")
+    crc, variable, declared, _, offset = struct.unpack_from("<H4i", content, 8)
+    (n_leads,) = struct.unpack_from("<h", content, 156)
+    codes = struct.unpack_from("<12h", content, 158)
+    resolutions = struct.unpack_from("<12h", content, 206)  # nV
+    (fs,) = struct.unpack_from("<h", content, 272)
+    start = HEADER_BYTES + variable
+    if variable < 0 or start > len(content):
+        raise UnreadableError("has a variable block that ends behind the file")
+    if crc and not _intact(content, crc, start):
+        raise UnreadableError("is damaged: its header does not fit its CRC")
+    if not 1 <= n_leads <= MAX_LEADS:
+        raise UnreadableError(f"must hold 1 to {MAX_LEADS} leads")
+    if start < offset <= len(content):  # some leave room behind the variable block
+        start = offset
+    n_frames = _n_frames(declared, (len(content) - start) // (2 * n_leads), n_leads)
+    flat = np.frombuffer(content, dtype="<i2", offset=start, count=n_frames * n_leads)
+    return Frames(
+        flat.reshape(n_frames, n_leads).T,
+        tuple(max(nanovolts, 0) / 1000 for nanovolts in resolutions[:n_leads]),
+        tuple(_NAMES.get(code, "") for code in codes[:n_leads]),
+        check_fs(fs),
+    )
+
+
+def to_record(held: Frames, hints: Hints) -> Record:
+    """The leads in mV. Recorders often call their channels nothing at all: `hints.leads` names
+    them then."""
+    names = held.names
+    if not any(canonical(name) for name in names) and hints.leads is not None:
+        names = hints.leads
+        if len(names) != len(held.names):
+            raise UnservableError(f"must name {len(held.names)} channels", "leads")
+    rows = [i for i, name in enumerate(names) if canonical(name)]
+    if not rows:
+        raise UnservableError(
+            "none of the channels says that it is one of the twelve leads; name them in the query",
+            "leads",
+        )
+    n_samples = held.counts.shape[1]
+    if n_samples > MAX_DURATION_S * held.fs:  # before anything is allocated for it
+        raise UnservableError(f"lasts more than {MAX_DURATION_S / 3600:g} h", "sig")
+    sig = np.empty((len(rows), n_samples), dtype=np.float32)
+    for row, i in enumerate(rows):
+        if not held.microvolts[i]:
+            raise UnservableError("carries no amplitude resolution", f"leads[{i}]")
+        for at in range(0, n_samples, CHUNK):
+            piece = held.counts[i, at : at + CHUNK]
+            sig[row, at : at + CHUNK] = in_millivolts(piece * held.microvolts[i], "uV")
+            sig[row, at : at + CHUNK][piece == FAULT] = np.nan
+    meta = Meta(None, ignored_names([name for name in names if not canonical(name)]))
+    return make_record(sig, held.fs, [names[i] for i in rows], "mV", meta)
+
+
+def _n_frames(declared: int, available: int, n_leads: int) -> int:
+    """Writers count samples of a lead or of all, or leave a nominal number: what nearly fits the
+    file is meant (a last block may be padded), and the file itself otherwise."""
+    for n in (declared, declared // n_leads):
+        if 0.9 * available <= n <= available:
+            return n
+    return available
+
+
+def _intact(content: bytes, stated: int, end: int) -> bool:
+    """Whether the CRC-CCITT fits. The specification leaves its byte order open, and some compute
+    it without the variable block."""
+    computed = {binascii.crc_hqx(content[10:upto], 0xFFFF) for upto in (HEADER_BYTES, end)}
+    return stated in computed or (stated >> 8 | (stated & 0xFF) << 8) in computed
