@@ -22,7 +22,24 @@ LIMB_FROM_I_II = np.array(
 )
 
 _CANONICAL = {name.upper(): name for name in LEADS}
-_PREFIXES = ("MDC_ECG_LEAD_", "ECG LEAD ", "ECG ", "LEAD ")
+_PREFIXES = (
+    "MDC_ECG_LEAD_",
+    "MDC_ECG_ELEC_POTL_",
+    "ECG LEAD ",
+    "EKG LEAD ",
+    "ECG ",
+    "EKG ",
+    "LEAD ",
+)
+
+# ISO/IEEE 11073-10101: a lead's identifier (MDC_ECG_LEAD_*) and the electric potential along it
+# (MDC_ECG_ELEC_POTL_*) are terms of partition 2; a code is 65536 x partition + term. 131137 is
+# aVR turned round, and no lead of these.
+_MDC_PARTITION = 2 * 65_536
+_MDC_TERMS = dict(zip(LEADS, (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8), strict=True))
+MDC_LEAD_IDS = {name: _MDC_PARTITION + term for name, term in _MDC_TERMS.items()}
+MDC_POTENTIALS = {name: code + 256 for name, code in MDC_LEAD_IDS.items()}
+_OF_MDC = {code: name for codes in (MDC_LEAD_IDS, MDC_POTENTIALS) for name, code in codes.items()}
 
 
 def canonical(name: str) -> str | None:
@@ -31,6 +48,17 @@ def canonical(name: str) -> str | None:
     for prefix in _PREFIXES:
         key = key.removeprefix(prefix)
     return _CANONICAL.get(key)
+
+
+def lead_of_mdc(code: str) -> str | None:
+    """The lead of an MDC code of either family: `131329`, or partition and term as DICOM writes
+    them, `2:257`. None for any other code."""
+    partition, colon, term = code.strip().rpartition(":")
+    if not (term.isascii() and term.isdigit() and len(term) <= 9):
+        return None
+    if colon and partition != "2":
+        return None
+    return _OF_MDC.get(int(term) + (_MDC_PARTITION if colon else 0))
 
 
 def complete_leads(

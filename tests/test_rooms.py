@@ -33,7 +33,7 @@ TIERS = (
     {"generation"},
 )
 # What several formats are made of; a format itself is known to no other.
-NO_FORMATS = {"source", "channels", "markup", "huffman", "datakit"}
+NO_FORMATS = {"source", "channels", "markup", "huffman", "datakit", "sampled"}
 NAMES_OF_NO_IDEA = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
 
 
@@ -113,7 +113,7 @@ def test_imports_inside_ecg_run_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in modules("ecg/formats") if p.stem not in ("__init__", "source")],
+    [p for p in modules("ecg/formats") if p.stem not in {"__init__", *NO_FORMATS}],
     ids=lambda p: p.stem,
 )
 def test_a_format_knows_no_other(path: Path) -> None:

@@ -13,9 +13,12 @@ from ecg.leads import (
     INDEPENDENT_LEADS,
     LEADS,
     LIMB_LEADS,
+    MDC_LEAD_IDS,
+    MDC_POTENTIALS,
     canonical,
     complete_leads,
     independent_leads,
+    lead_of_mdc,
 )
 
 MILLIVOLTS = st.integers(-20_000, 20_000).map(lambda uv: uv / 1000)
@@ -137,3 +140,58 @@ def test_every_spelling_of_a_lead_is_known(lead, prefix, spell):
 )
 def test_other_channels_are_no_lead(name):
     assert canonical(name) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "lead"),
+    [
+        ("131073", "I"),
+        ("131074", "II"),
+        ("131133", "III"),
+        ("131134", "aVR"),
+        ("131135", "aVL"),
+        ("131136", "aVF"),
+        ("131075", "V1"),
+        ("131080", "V6"),
+        ("131329", "I"),
+        ("131330", "II"),
+        ("131389", "III"),
+        ("131390", "aVR"),
+        ("131391", "aVL"),
+        ("131392", "aVF"),
+        ("131331", "V1"),
+        ("131336", "V6"),
+        ("2:1", "I"),
+        ("2:64", "aVF"),
+        ("2:257", "I"),
+        (" 2:8 ", "V6"),
+        ("131137", None),  # aVR turned round
+        ("131328", None),  # a lead that is not named
+        ("131072", None),
+        ("2:0", None),
+        ("3:1", None),
+        (":1", None),
+        ("1", None),
+        ("", None),
+        ("-131073", None),
+        ("१३१०७३", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_a_lead_goes_by_its_mdc_codes(code, lead):
+    assert lead_of_mdc(code) == lead
+
+
+def test_every_lead_has_one_code_of_each_family():
+    assert tuple(MDC_LEAD_IDS) == tuple(MDC_POTENTIALS) == LEADS
+    assert len({*MDC_LEAD_IDS.values(), *MDC_POTENTIALS.values()}) == 24
+    for codes in (MDC_LEAD_IDS, MDC_POTENTIALS):
+        assert [lead_of_mdc(str(code)) for code in codes.values()] == list(LEADS)
+
+
+@pytest.mark.parametrize(
+    ("name", "lead"),
+    [("MDC_ECG_ELEC_POTL_AVF", "aVF"), ("EKG lead V2", "V2"), ("MDC_ECG_ELEC_POTL", None)],
+)
+def test_a_lead_goes_by_its_name_in_the_nomenclature(name, lead):
+    assert canonical(name) == lead
