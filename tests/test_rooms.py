@@ -33,7 +33,7 @@ TIERS = (
     {"generation"},
 )
 # What several formats are made of; a format itself is known to no other.
-NO_FORMATS = {"source", "channels", "markup", "huffman", "datakit", "sampled"}
+NO_FORMATS = {"source", "channels", "markup", "huffman", "xli", "sampled"}
 NAMES_OF_NO_IDEA = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
 
 

@@ -13,9 +13,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from ecg.errors import UnreadableError, UnservableError
-from ecg.formats import markup
+from ecg.formats import markup, xli
 from ecg.formats.channels import Channel, scaled, to_record
-from ecg.formats.datakit import xli_leads
 from ecg.formats.source import File, Hints
 from ecg.leads import LEADS, LIMB_LEADS, canonical
 from ecg.record import Record, check_fs
@@ -86,7 +85,7 @@ def _counts(
     text = (waveforms.text or "").strip()
     encoding = waveforms.get("dataencoding", "").lower()
     if _compressed(waveforms):
-        leads = xli_leads(_decoded(text), len(names), n_samples + n_samples // 8)
+        leads = xli.unpack_leads(_decoded(text), len(names), n_samples + n_samples // 8)
         if any(len(lead) < n_samples for lead in leads):
             raise UnreadableError("holds fewer samples than its durationperchannel")
         leads = [lead[:n_samples] for lead in leads]
