@@ -23,6 +23,7 @@ from ecg.record import Record
 SECTION_HEADER = 16
 MAX_DECIMATION = 4
 MAX_BEATS = 4096
+MAX_SAMPLES = 240_000  # a lead: 8 minutes at 500 Hz, in a format of 64 KB a lead
 _HUFFMAN, _LEADS, _QRS, _REFERENCE, _RHYTHM, _LONG_RHYTHM = 2, 3, 4, 5, 6, 12
 _READ = (_HUFFMAN, _LEADS, _QRS, _REFERENCE, _RHYTHM)
 _NAMES = {
@@ -164,6 +165,8 @@ def _lead_definition(section: bytes) -> tuple[list[_Lead], bool]:
     for first, last, code in struct.iter_unpack("<IIB", section[2 : 2 + 9 * section[0]]):
         if last < first:
             raise UnreadableError("has a lead that ends before it begins")
+        if last - first >= MAX_SAMPLES:
+            raise UnservableError(f"holds more than {MAX_SAMPLES} samples a lead", "sig")
         leads.append(_Lead(_NAMES.get(code, f"lead {code}"), first, last))
     return leads, bool(section[1] & 1)
 
