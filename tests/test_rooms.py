@@ -26,7 +26,7 @@ TIERS = (
     {"errors", "leads", "statements", "decision", "sampling"},
     {"record", "labels"},
     {"waveform"},
-    {"quality"},
+    {"quality", "piecewise"},
     {"prepare"},
     {"card"},
     {"store", "formats", "draw", "generated"},
