@@ -79,7 +79,7 @@ def late(timeout_s: float) -> Problem:
         503,
         "deadline",
         "No answer in time",
-        f"the answer was not ready within {timeout_s:g} s; try again later",
+        f"the answer was not ready within {timeout_s:.0f} s; try again later",
         {"Retry-After": "1"},
     )
 

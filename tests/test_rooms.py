@@ -23,7 +23,7 @@ FORBIDDEN = {
 }
 # Inside ecg/ imports run one way: a module takes from earlier tiers alone.
 TIERS = (
-    {"errors", "leads", "statements", "decision", "sampling"},
+    {"errors", "leads", "statements", "decision", "sampling", "burden"},
     {"record", "labels"},
     {"waveform"},
     {"quality", "piecewise"},
