@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,29 +10,19 @@ import numpy as np
 from ecg.burden import af_burden
 from ecg.card import ClassifierCard
 from ecg.decision import calibrate, decide
-from ecg.prepare import (
-    Block,
-    Segments,
-    count_segments,
-    cut,
-    cut_all,
-    cut_by_blocks,
-    join,
-)
+from ecg.prepare import Segments, count_segments, cut, cut_all
 from ecg.quality import STATUSES
 from ecg.record import Record
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier
 from service import metrics
 from service.batcher import Batcher, ModelFailed
+from service.blocks import PART, InThread, Judged, judge_by_blocks
 
 # A short record waits for its run as it came, and is prepared there together with others; one of
 # minutes is prepared beforehand, and its segments wait, a few at a time; one of hours is prepared
 # and judged by blocks, and never more of it held.
 Item = Record | Segments
-Judged = tuple[Segments, np.ndarray]  # with logits [usable segment, output]
-PART = 8  # segments of a long record that go together
-AHEAD = 8  # such parts of a record of hours that wait or run at a time
 FEW = 8  # records of ten seconds or so
 
 _ANSWERED = metrics.SEGMENTS.labels("classify", "answered")
@@ -75,9 +62,6 @@ def _prepared(card: ClassifierCard, items: Sequence[Item]) -> list[Segments]:
     return [next(cut_now) if isinstance(item, Record) else item for item in items]
 
 
-InThread = Callable[..., Awaitable[Any]]
-
-
 async def answer(
     records: Sequence[Record],
     card: ClassifierCard,
@@ -92,7 +76,7 @@ async def answer(
     if len(short) == len(records):
         return _results(records, list(judged), card)
     own = [
-        await _judged_by_blocks(record, card, batcher, in_thread, deadline)
+        await judge_by_blocks(record, card.preparation, batcher, in_thread, deadline)
         if record.is_long
         else next(judged)
         for record in records
@@ -133,53 +117,6 @@ async def _judged(
         )
         for k, part in enumerate(rows)
     ]
-
-
-async def _judged_by_blocks(
-    record: Record,
-    card: ClassifierCard,
-    batcher: Batcher[Item, Judged],
-    in_thread: InThread,
-    deadline: float,
-) -> Judged:
-    """The same of a record of hours, without its samples. A block is cut while the one before it is
-    judged. Room is asked for once: what the record has in the queue at a time, since the rest takes
-    no place there."""
-    step = min(PART, batcher.max_batch)
-    batcher.check_room(step * AHEAD)
-    blocks = cut_by_blocks(record, card.preparation)
-    seen: list[Block] = []
-    logits: list[np.ndarray] = []
-    under_way: deque[asyncio.Task[list[Judged]]] = deque()
-
-    async def cut_next() -> Block | None:
-        return await in_thread(next, blocks, None)
-
-    async def judge(part: Segments) -> list[Judged]:
-        return await batcher([part], [len(part.n_valid)], deadline, admitted=True)
-
-    async def take() -> None:
-        ((_, found),) = await under_way.popleft()
-        logits.append(found)
-
-    coming = asyncio.create_task(cut_next())
-    try:
-        while (block := await coming) is not None:
-            coming = asyncio.create_task(cut_next())
-            whole = block.segments
-            seen.append(block._replace(segments=replace(whole, sig=whole.sig[:, :, :0].copy())))
-            for i in range(0, len(whole.n_valid), step):
-                if len(under_way) == AHEAD:
-                    await take()
-                under_way.append(asyncio.create_task(judge(whole.part(i, i + step))))
-        while under_way:
-            await take()
-    finally:
-        left = [coming, *under_way]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-    return join(seen, record.leads), np.concatenate(logits)
 
 
 def _results(

@@ -21,6 +21,7 @@ from ecg.generated import Generated, twelve_leads
 from ecg.record import Record
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier, Generator
+from ecg.strip import strip_svg
 from service import classify, logs, metrics, openapi, pages, problems, synthesize
 from service.answering import accepted, answer, at, extend, json_response, refused
 from service.balance import Balance
@@ -74,6 +75,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_extra=openapi.BODY,
         summary="The 12-lead print of a record, 25 mm/s and 10 mm/mV, as SVG or PNG",
     )(post_print)
+    app.post(
+        "/strip",
+        response_model=None,
+        responses=openapi.STRIP_RESPONSES,
+        openapi_extra=openapi.BODY,
+        summary="A long record at a glance: its rhythm lead in rows of a minute to an hour, as SVG",
+    )(post_strip)
     app.post(
         "/synthesize",
         response_model=None,
@@ -133,10 +141,7 @@ async def post_print(
 
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
         media_type = accepted(request, ("image/svg+xml", "image/png"))
-        records = await _read(request, files, limit)
-        if record >= len(records):
-            raise UnservableError(f"there are only {len(records)} records in the body", "record")
-        chosen = records[record]
+        chosen = _chosen(await _read(request, files, limit), record)
         if start_s >= chosen.duration_s:
             raise UnservableError("lies behind the end of the record", "start_s")
         draw = print_png if media_type == "image/png" else print_svg
@@ -144,6 +149,26 @@ async def post_print(
         return Response(picture, media_type=media_type)
 
     return await answer(request, "print", work)
+
+
+async def post_strip(
+    request: Request,
+    record: Annotated[int, Query(ge=0, description="which of the body's records")] = 0,
+) -> Response:
+    engine: Engine = request.app.state.engine
+
+    async def work(files: list[File], limit: asyncio.Timeout) -> Response:
+        media_type = accepted(request, ("image/svg+xml",))
+        chosen = _chosen(await _read(request, files, limit), record)
+        return Response(await engine.in_thread(strip_svg, chosen), media_type=media_type)
+
+    return await answer(request, "strip", work)
+
+
+def _chosen(records: list[Record], which: int) -> Record:
+    if which >= len(records):
+        raise UnservableError(f"there are only {len(records)} records in the body", "record")
+    return records[which]
 
 
 async def _read(request: Request, files: list[File], limit: asyncio.Timeout) -> list[Record]:

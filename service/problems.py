@@ -98,8 +98,8 @@ def not_found() -> Problem:
         404,
         "not-found",
         "There is nothing here",
-        "see / for the page, /docs for the endpoints: /classify, /print, /synthesize, /models, "
-        "/livez, /readyz, /metrics",
+        "see / for the page, /docs for the endpoints: /classify, /print, /strip, /synthesize, "
+        "/models, /livez, /readyz, /metrics",
     )
 
 

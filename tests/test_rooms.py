@@ -30,7 +30,7 @@ TIERS = (
     {"prepare"},
     {"card"},
     {"store", "formats", "draw", "generated"},
-    {"generation"},
+    {"generation", "strip"},
 )
 NAMES_OF_NO_IDEA = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
 
