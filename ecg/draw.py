@@ -145,9 +145,12 @@ def layout(record: Record, title: str = "", start_s: float = 0.0) -> Layout:
     """Where everything goes, in mm. Arguments and errors as in `print_svg`."""
     if not 0.0 <= start_s < record.duration_s:
         raise UnservableError("must lie in the record: at least 0, less than its length", "start_s")
-    usable = np.any(np.isfinite(record.sig), axis=1)
+    given_sig, at = _near(record, start_s)
+    usable = np.any(np.isfinite(given_sig), axis=1)
+    if not usable.any():  # nothing to draw here; the leads' names say whose it would be
+        usable[:] = True
     given = {name for i, name in enumerate(record.leads) if usable[i]}
-    sig, known = complete_leads(record.sig, record.leads, usable)
+    sig, known = complete_leads(given_sig, record.leads, usable)
     shown = {name: sig[i] for i, name in enumerate(LEADS) if known[i]}
     end_s = min(start_s + STRIP_S, record.duration_s)
     strips = _strips(tuple(shown), start_s, end_s)
@@ -156,7 +159,7 @@ def layout(record: Record, title: str = "", start_s: float = 0.0) -> Layout:
     height = HEADER_MM + n_rows * ROW_MM + FOOTER_MM
     primitives: list[Lines | Text] = _grid(n_rows)
     for row in range(n_rows):
-        primitives += _row([s for s in strips if s.row == row], shown, record.fs)
+        primitives += _row([s for s in strips if s.row == row], shown, record.fs, at)
     title = "".join(c for c in title if c.isprintable()).strip()
     if record.meta.synthetic:
         title = f"{SYNTHETIC}: {title}" if title else SYNTHETIC
@@ -179,6 +182,16 @@ def layout(record: Record, title: str = "", start_s: float = 0.0) -> Layout:
     kind = "Synthetic electrocardiogram" if record.meta.synthetic else "Electrocardiogram"
     description = f"{kind}, leads {', '.join(shown)}; {footer}; research use only."
     return Layout(width, height, tuple(primitives), title, " ".join(description.split()))
+
+
+def _near(record: Record, start_s: float) -> tuple[np.ndarray, int]:
+    """mV [lead, time] of what is shown from `start_s` on, of a long record no more than that, and
+    which of the record's samples is the first of it."""
+    if not record.is_long:
+        return record.sig, 0
+    first = max(0, int((min(start_s, record.duration_s - STRIP_S)) * record.fs) - 1)
+    last = int((start_s + STRIP_S) * record.fs) + 2
+    return record.piece(first, min(last, record.n_samples)), first
 
 
 def _strips(known: Sequence[str], start_s: float, end_s: float) -> list[_Strip]:
@@ -216,9 +229,12 @@ def _grid(n_rows: int) -> list[Lines | Text]:
     return [Lines(tuple(fine), FINE_MM, FINE), Lines(tuple(bold), BOLD_MM, BOLD)]
 
 
-def _row(strips: Sequence[_Strip], shown: dict[str, np.ndarray], fs: float) -> list[Lines | Text]:
-    """A row's calibration mark, traces, lead names, and marks between them."""
-    traces = [_trace(s, shown[s.lead], fs) for s in strips]
+def _row(
+    strips: Sequence[_Strip], shown: dict[str, np.ndarray], fs: float, origin: int
+) -> list[Lines | Text]:
+    """A row's calibration mark, traces, lead names, and marks between them; origin: which of the
+    record's samples is the first that is given."""
+    traces = [_trace(s, shown[s.lead], fs, origin) for s in strips]
     top = HEADER_MM + strips[0].row * ROW_MM
     baseline = top + ROW_MM / 2 + _shift([y for _, y in traces])
     end, up = 5.0 + PULSE_S * MM_PER_S, PULSE_MV * MM_PER_MV
@@ -239,12 +255,12 @@ def _row(strips: Sequence[_Strip], shown: dict[str, np.ndarray], fs: float) -> l
     return out
 
 
-def _trace(strip: _Strip, sig: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:
+def _trace(strip: _Strip, sig: np.ndarray, fs: float, origin: int) -> tuple[np.ndarray, np.ndarray]:
     """x in mm on the paper and y in mm above the lead's median, one entry a sample."""
     first = int(np.ceil(strip.start_s * fs - 1e-6))
-    last = min(int(np.floor(strip.end_s * fs + 1e-6)) + 1, len(sig))
+    last = min(int(np.floor(strip.end_s * fs + 1e-6)) + 1, origin + len(sig))
     x = strip.x + (np.arange(first, last) / fs - strip.start_s) * MM_PER_S
-    y = sig[first:last].astype(np.float64) * MM_PER_MV
+    y = sig[first - origin : last - origin].astype(np.float64) * MM_PER_MV
     return x, y - np.nanmedian(y) if np.isfinite(y).any() else y
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.leads import INDEPENDENT_LEADS, independent_leads
+from ecg.piecewise import Piecewise
 from ecg.quality import Quality, SegmentQuality, assess_segments, summarise
-from ecg.record import Record
+from ecg.record import PIECE, Record
 from ecg.waveform import fill_gaps, highpass, resample, wavelet_denoise
 
 MAX_GAP_S = 0.2
@@ -69,6 +70,14 @@ class Segments:
         return replace(self, **{name: getattr(self, name)[first:last] for name in names})
 
 
+class Block(NamedTuple):
+    """Neighbouring segments of a record, and the verdict on each; `segments.quality` is of these
+    alone."""
+
+    segments: Segments
+    verdicts: list[SegmentQuality]
+
+
 def cut(record: Record, preparation: Preparation) -> Segments:
     """Resample, cut into segments, and keep the leads that pass the quality gate in each."""
     return cut_all([record], preparation)[0]
@@ -78,12 +87,53 @@ def cut_all(records: Sequence[Record], preparation: Preparation) -> list[Segment
     """`cut` of each. Records of one shape go together: a step over many costs little more than over
     one."""
     alike: dict[tuple[float, tuple[str, ...], int], list[int]] = {}
-    for i, record in enumerate(records):
-        alike.setdefault((record.fs, record.leads, record.n_samples), []).append(i)
     found: dict[int, Segments] = {}
+    for i, record in enumerate(records):
+        if record.is_long:
+            found[i] = join(list(cut_by_blocks(record, preparation)), record.leads)
+        else:
+            alike.setdefault((record.fs, record.leads, record.n_samples), []).append(i)
     for rows in alike.values():
         found |= zip(rows, _cut_alike([records[i] for i in rows], preparation), strict=True)
     return [found[i] for i in range(len(records))]
+
+
+def cut_by_blocks(record: Record, preparation: Preparation) -> Iterator[Block]:
+    """`cut`, some segments at a time: what it takes does not grow with the record.
+
+    The samples are those of the record prepared as a whole, to rounding; only an fs in no ratio of
+    small numbers to the preparation's, which a whole record leaves its time axis with, is exact
+    here.
+    """
+    pieces = Piecewise(record, round(MAX_GAP_S * record.fs))
+    stretches = _stretches(record, preparation)
+    a_segment = len(record.leads) * (stretches[0].raw.stop - stretches[0].raw.start)
+    at_once = max(1, min(AT_ONCE, PIECE // a_segment))
+    for i in range(0, len(stretches), at_once):
+        some = stretches[i : i + at_once]
+        begin, end = (some[0].sig.start, some[0].raw.start), (some[-1].sig.stop, some[-1].raw.stop)
+        first, last = pieces.needed(preparation.fs, begin[0], end[0])
+        first, last = min(first, begin[1]), max(last, end[1])
+        raw, missing = pieces.filled(first, last)
+        sig = pieces.resampled(raw, first, preparation.fs, begin[0], end[0])
+        here = [
+            _Stretch(
+                slice(s.sig.start - begin[0], s.sig.stop - begin[0]),
+                slice(s.raw.start - first, s.raw.stop - first),
+            )
+            for s in some
+        ]
+        (block,) = _segments(
+            raw[None], missing[None], sig[None], here, record.leads, preparation, begin[0]
+        )
+        yield block
+
+
+def join(blocks: Sequence[Block], leads: Sequence[str]) -> Segments:
+    """A record's blocks as its segments, with the quality of all."""
+    names = ("sig", "lead_mask", "n_valid", "start_s", "end_s")
+    whole = {n: np.concatenate([getattr(b.segments, n) for b in blocks]) for n in names}
+    return Segments(**whole, quality=summarise([v for b in blocks for v in b.verdicts], leads))
 
 
 def _cut_alike(records: Sequence[Record], preparation: Preparation) -> list[Segments]:
@@ -93,28 +143,47 @@ def _cut_alike(records: Sequence[Record], preparation: Preparation) -> list[Segm
     raw, missing = fill_gaps(raw, round(MAX_GAP_S * first.fs))
     sig = resample(raw, first.fs, fs)[..., : _resampled(first, preparation)]
     stretches = _stretches(first, preparation)
-    shape = (len(records), len(stretches), len(INDEPENDENT_LEADS))
+    blocks = _segments(raw, missing, sig, stretches, first.leads, preparation)
+    return [block.segments for block in blocks]
+
+
+def _segments(
+    raw: np.ndarray,
+    missing: np.ndarray,
+    sig: np.ndarray,
+    stretches: Sequence[_Stretch],
+    leads: tuple[str, ...],
+    preparation: Preparation,
+    origin: int = 0,
+) -> list[Block]:
+    """Of each record of raw, missing (as sampled) and sig (at the preparation's fs), all [record,
+    lead, time]; origin: which sample of its record is the first of sig."""
+    fs, n_records = preparation.fs, len(sig)
+    shape = (n_records, len(stretches), len(INDEPENDENT_LEADS))
     out = np.zeros((*shape, preparation.n_samples), dtype=np.float32)
     lead_mask = np.zeros(shape, dtype=np.float32)
-    verdicts: list[list[SegmentQuality]] = [[] for _ in records]
-    for begin, end in _equally_long(stretches, max(1, AT_ONCE // len(records))):
+    verdicts: list[list[SegmentQuality]] = [[] for _ in range(n_records)]
+    for begin, end in _equally_long(stretches, max(1, AT_ONCE // n_records)):
         some = stretches[begin:end]
         piece = _side_by_side(sig, [stretch.sig for stretch in some])
         of_raw = [stretch.raw for stretch in some]
         assessed = assess_segments(
-            _side_by_side(raw, of_raw), _side_by_side(missing, of_raw), piece, fs, first.leads
+            _side_by_side(raw, of_raw), _side_by_side(missing, of_raw), piece, fs, leads
         )
         usable = np.array([verdict.usable for verdict in assessed])
-        eight, known = independent_leads(piece, first.leads, usable)
-        shape = (len(records), len(some), len(INDEPENDENT_LEADS))
+        eight, known = independent_leads(piece, leads, usable)
+        shape = (n_records, len(some), len(INDEPENDENT_LEADS))
         out[:, begin:end, :, : piece.shape[-1]] = eight.reshape(*shape, -1)
         lead_mask[:, begin:end] = known.reshape(shape)
-        for i in range(len(records)):
+        for i in range(n_records):
             verdicts[i] += assessed[i * len(some) : (i + 1) * len(some)]
-    start_s, end_s = np.array([(s.sig.start / fs, s.sig.stop / fs) for s in stretches]).T
-    n_valid = np.array([s.sig.stop - s.sig.start for s in stretches])
+    at = np.array([(origin + s.sig.start, origin + s.sig.stop) for s in stretches])
+    start_s, end_s = (at / fs).T
+    n_valid = at[:, 1] - at[:, 0]
     return [
-        Segments(out[i], lead_mask[i], n_valid, start_s, end_s, summarise(found, first.leads))
+        Block(
+            Segments(out[i], lead_mask[i], n_valid, start_s, end_s, summarise(found, leads)), found
+        )
         for i, found in enumerate(verdicts)
     ]
 

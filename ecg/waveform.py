@@ -17,12 +17,17 @@ def resample(sig: np.ndarray, fs: float, fs_to: float) -> np.ndarray:
 
     The ends are continued along the line through them, so that an offset does not ring.
     """
-    ratio = Fraction(fs_to / fs).limit_denominator(4000)
+    ratio = resampling_ratio(fs, fs_to)
     if ratio == 1:
         return sig
     return signal.resample_poly(
         sig, ratio.numerator, ratio.denominator, axis=-1, padtype="line"
     ).astype(sig.dtype, copy=False)
+
+
+def resampling_ratio(fs: float, fs_to: float) -> Fraction:
+    """Of small numbers: the filter is as long as they are large."""
+    return Fraction(fs_to / fs).limit_denominator(4000)
 
 
 def fill_gaps(sig: np.ndarray, max_gap: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,18 +17,19 @@ from service import logs, metrics, problems
 from service.batcher import QueueFull
 from service.body import read_files
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import MIB, Settings
 
 T = TypeVar("T")
 WATCH_AFTER_S = 0.05  # from when on a client that hangs up is noticed
-Work = Callable[[list[File], float], Coroutine[Any, Any, dict[str, Any] | Response]]
+# of the files, until a limit that it may extend
+Work = Callable[[list[File], asyncio.Timeout], Coroutine[Any, Any, dict[str, Any] | Response]]
 
 
 async def answer(request: Request, endpoint: str, work: Work) -> Response:
-    """`work(files, deadline)`'s result as a response, or the problem that came instead.
+    """`work(files, limit)`'s result as a response, or the problem that came instead.
 
-    A dict is sent as JSON, with the request's id. The work is cancelled at the deadline and when
-    the client hangs up.
+    A dict is sent as JSON, with the request's id. The work is cancelled at the limit, which a large
+    body puts off as it comes in, and when the client hangs up.
     """
     with request.app.state.balance as balance:
         response = await _answer(request, endpoint, work)
@@ -40,22 +41,38 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
     settings: Settings = request.app.state.settings
     request_id = logs.new_request_id()
     started = time.perf_counter()
-    deadline = asyncio.get_running_loop().time() + settings.timeout_s
+    arrived = asyncio.get_running_loop().time()
+    limit = asyncio.timeout_at(arrived + settings.timeout_s)
+
+    def received(n_bytes: int) -> None:
+        extend(limit, n_bytes / MIB * settings.timeout_per_mib_s)
+
     try:
-        async with asyncio.timeout_at(deadline):
-            files = await read_files(request, settings.max_body)
-            value = await _while_connected(request, work(files, deadline))
+        async with limit:
+            files = await read_files(request, settings.max_body, received)
+            value = await _while_connected(request, work(files, limit))
         if isinstance(value, Response):
             response = value
             response.headers["X-Request-ID"] = request_id
         else:
             response = json_response({"request_id": request_id, **value}, request_id)
     except Exception as error:
-        problem = _as_problem(error, settings, request_id)
+        problem = _as_problem(error, at(limit) - arrived, request_id)
         metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
         response = problem.response(request_id)
     _note(settings, request_id, endpoint, response.status_code, time.perf_counter() - started)
     return response
+
+
+def at(limit: asyncio.Timeout) -> float:
+    """On the loop's clock."""
+    when = limit.when()
+    assert when is not None
+    return when
+
+
+def extend(limit: asyncio.Timeout, more_s: float) -> None:
+    limit.reschedule(at(limit) + more_s)
 
 
 def refused(endpoint: str, problem: Problem, settings: Settings) -> Response:
@@ -144,7 +161,7 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
-def _as_problem(error: Exception, settings: Settings, request_id: str) -> Problem:
+def _as_problem(error: Exception, timeout_s: float, request_id: str) -> Problem:
     match error:
         case Problem():
             return error
@@ -153,7 +170,7 @@ def _as_problem(error: Exception, settings: Settings, request_id: str) -> Proble
         case QueueFull():
             return problems.overloaded(error.retry_after_s)
         case TimeoutError():
-            return problems.late(settings.timeout_s)
+            return problems.late(timeout_s)
         case ClientDisconnect():
             return problems.hung_up()
         case _:

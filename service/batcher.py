@@ -93,14 +93,20 @@ class Batcher(Generic[Item, Result]):
         self._gauge = metrics.QUEUED.labels(model)
 
     async def __call__(
-        self, items: Sequence[Item], sizes: Sequence[int], deadline: float
+        self,
+        items: Sequence[Item],
+        sizes: Sequence[int],
+        deadline: float,
+        admitted: bool = False,
     ) -> list[Result]:
         """A result an item, in their order.
 
-        sizes: segments of each item; deadline: on the loop's clock. Cancelling the call takes its
-        items out of the queue. Errors: QueueFull; TimeoutError past the deadline; ModelFailed.
+        sizes: segments of each item; deadline: on the loop's clock; admitted: room is not asked
+        for, since these are part of what was let in before. Cancelling the call takes its items out
+        of the queue. Errors: QueueFull; TimeoutError past the deadline; ModelFailed.
         """
-        self.check_room(sum(sizes))
+        if not admitted:
+            self.check_room(sum(sizes))
         loop = asyncio.get_running_loop()
         job = _Job(items, sizes, loop.create_future(), loop.time(), [None] * len(items))
         self._queue.append(job)

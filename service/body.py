@@ -1,13 +1,20 @@
-"""A request's body as files in memory: bounded while it is read, and never on a disk."""
+"""A request's body as files in memory: bounded while it is read, and never on a disk.
+
+What comes is gathered in one growing buffer a file, which is handed on without a copy: CPython's
+`BytesIO.getvalue` gives its buffer away, and a large one grows by moving pages, not bytes. So a
+body takes its size in memory, as it comes in and afterwards. (A buffer as large as the request says
+it will be would be filled with zeros first: a request that only says so would then cost as much as
+one that sends it.)
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncGenerator
+import io
+from collections.abc import AsyncIterator, Callable
 
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from ecg.errors import UnreadableError, UnservableError
@@ -15,62 +22,136 @@ from ecg.formats import File
 from service import problems
 
 MAX_PARTS = 256
+FIELD = b"file"
+_MALFORMED = "a multipart body that is truncated or malformed"
+Received = Callable[[int], None]
 
 
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, kept from moving large uploads to a temporary file."""
-
-    spool_max_size = sys.maxsize
-
-
-async def read_files(request: Request, max_body: int) -> list[File]:
-    """The files in the request. Errors: Problem 413, EcgError."""
-    body = await _read(request, max_body)
-    media_type = request.headers.get("content-type", "").lower()
-    if media_type.startswith("multipart/form-data"):
-        return await _parts(request.headers, body)
-    return [File(body, media_type=media_type)]
-
-
-async def _read(request: Request, max_body: int) -> bytes:
+async def read_files(
+    request: Request, max_body: int, received: Received = lambda n: None
+) -> list[File]:
+    """The files in the request; `received` is told the size of each chunk after the first. Errors:
+    Problem 413, EcgError."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_body:
         raise problems.too_large(max_body)
-    chunks: list[bytes] = []
+    chunks = _bounded(request, max_body, received)
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.lower()
+    if media_type.startswith("multipart/form-data"):
+        return await _parts(content_type, chunks)
+    return [File(await _whole(chunks), media_type=media_type)]
+
+
+async def _bounded(request: Request, max_body: int, received: Received) -> AsyncIterator[bytes]:
     size = 0
     async for chunk in request.stream():
+        if size:
+            received(len(chunk))
         size += len(chunk)
         if size > max_body:
             raise problems.too_large(max_body)
         if chunk:
-            chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            yield chunk
 
 
-async def _parts(headers: Headers, body: bytes) -> list[File]:
-    _, options = parse_options_header(headers["content-type"])
-    boundary = options.get(b"boundary", b"")
-    if not body.rstrip(b"\r\n").endswith(b"--" + boundary + b"--"):
-        raise UnreadableError("a multipart body that lacks its closing boundary: is it whole?")
-
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = _InMemoryParser(
-        headers, whole(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=len(body) + 1
-    )
-    try:
-        form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError):
-        raise UnreadableError("a multipart body that is truncated or malformed") from None
-    files = []
-    for part in form.getlist("file"):
-        if isinstance(part, UploadFile):
-            name = (part.filename or "").replace("\\", "/").split("/")[-1]
-            files.append(File(await part.read(), name, (part.content_type or "").lower()))
+async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
+    first, buffer = b"", None
+    async for chunk in chunks:
+        if buffer is not None:
+            buffer.write(chunk)
+        elif first:
+            buffer = io.BytesIO()
+            buffer.write(first)
+            buffer.write(chunk)
         else:
-            files.append(File(part.encode()))
-    await form.close()
-    if not files:
+            first = chunk  # mostly the only one
+    return first if buffer is None else buffer.getvalue()
+
+
+async def _parts(content_type: str, chunks: AsyncIterator[bytes]) -> list[File]:
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if not boundary:
+        raise UnreadableError("a multipart body whose Content-Type names no boundary")
+    parts = _Parts(boundary)
+    async for chunk in chunks:
+        parts.take(chunk)
+    if not parts.closed:
+        raise UnreadableError("a multipart body that lacks its closing boundary: is it whole?")
+    if not parts.files:
         raise UnservableError("a multipart body needs at least one part in the field `file`")
-    return files
+    return parts.files
+
+
+class _Parts:
+    """The parts of a multipart body in the field `file`, each gathered as it comes."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.files: list[File] = []
+        self.closed = False
+        self._n = 0
+        self._header = b""
+        self._value = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._buffer: io.BytesIO | None = None  # None: of another field
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._on_header,
+                    "on_header_value": self._on_value,
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers,
+                    "on_part_data": self._on_data,
+                    "on_part_end": self._end,
+                    "on_end": self._close,
+                },
+            )
+        except (FormParserError, ValueError):
+            raise UnreadableError(_MALFORMED) from None
+
+    def take(self, chunk: bytes) -> None:
+        """Errors: UnreadableError."""
+        try:
+            self._parser.write(chunk)
+        except (FormParserError, ValueError):
+            raise UnreadableError(_MALFORMED) from None
+
+    def _begin(self) -> None:
+        self._n += 1
+        if self._n > MAX_PARTS:
+            raise UnreadableError(f"a multipart body of more than {MAX_PARTS} parts")
+        self._headers = {}
+
+    def _on_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[self._header.lower()] = self._value
+        self._header = self._value = b""
+
+    def _on_headers(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        if b"name" not in options:
+            raise UnreadableError(_MALFORMED)
+        self._name = options.get(b"filename", b"").decode("utf-8", "replace")
+        self._buffer = io.BytesIO() if options[b"name"] == FIELD else None
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        if self._buffer is not None:
+            self._buffer.write(memoryview(data)[start:end])
+
+    def _end(self) -> None:
+        if self._buffer is not None:
+            name = self._name.replace("\\", "/").split("/")[-1]
+            media_type = self._headers.get(b"content-type", b"").decode("latin-1").lower()
+            self.files.append(File(self._buffer.getvalue(), name, media_type))
+            self._buffer = None
+
+    def _close(self) -> None:
+        self.closed = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ecg.burden import af_burden
 from ecg.card import ClassifierCard
 from ecg.decision import calibrate, decide
 from ecg.prepare import Segments, count_segments, cut, cut_all
@@ -16,18 +17,19 @@ from ecg.statements import STATEMENTS
 from ecg.store import Classifier
 from service import metrics
 from service.batcher import Batcher, ModelFailed
+from service.blocks import PART, InThread, Judged, judge_by_blocks
 
-# A short record waits for its run as it came, and is prepared there together with others; a long
-# one is prepared beforehand, and its segments wait, a few at a time.
+# A short record waits for its run as it came, and is prepared there together with others; one of
+# minutes is prepared beforehand, and its segments wait, a few at a time; one of hours is prepared
+# and judged by blocks, and never more of it held.
 Item = Record | Segments
-Judged = tuple[Segments, np.ndarray]  # with logits [usable segment, output]
-PART = 8  # segments of a long record that go together
 FEW = 8  # records of ten seconds or so
 
 _ANSWERED = metrics.SEGMENTS.labels("classify", "answered")
 _UNUSABLE = metrics.SEGMENTS.labels("classify", "unusable")
 _RECORDS = {status: metrics.RECORDS.labels(status) for status in STATUSES}
 _DIGITS = 6
+AFIB = "AFIB"
 
 
 def prepare_few(card: ClassifierCard, items: Sequence[Item]) -> Sequence[Item]:
@@ -64,15 +66,36 @@ async def answer(
     records: Sequence[Record],
     card: ClassifierCard,
     batcher: Batcher[Item, Judged],
-    in_thread: Callable[..., Awaitable[Segments]],
+    in_thread: InThread,
     deadline: float,
 ) -> list[dict[str, Any]]:
     """A result a record, in their order; `in_thread(work, *args)` runs what is slow beside the
     loop. Errors: as for the batcher."""
+    short = [record for record in records if not record.is_long]
+    judged = iter(await _judged(short, card, batcher, in_thread, deadline) if short else ())
+    if len(short) == len(records):
+        return _results(records, list(judged), card)
+    own = [
+        await judge_by_blocks(record, card.preparation, batcher, in_thread, deadline)
+        if record.is_long
+        else next(judged)
+        for record in records
+    ]
+    return await in_thread(_results, records, own, card)
+
+
+async def _judged(
+    records: Sequence[Record],
+    card: ClassifierCard,
+    batcher: Batcher[Item, Judged],
+    in_thread: InThread,
+    deadline: float,
+) -> list[Judged]:
+    """All records' segments at once."""
     items: list[Item] = []
     sizes: list[int] = []
     rows: list[slice] = []  # each record's items
-    whole: dict[int, Segments] = {}  # of the long records
+    whole: dict[int, Segments] = {}  # of the records of minutes
     for k, record in enumerate(records):
         n = count_segments(record, card.preparation)
         first = len(items)
@@ -87,14 +110,13 @@ async def answer(
             sizes += [min(step, n - i) for i in range(0, n, step)]
         rows.append(slice(first, len(items)))
     judged = await batcher(items, sizes, deadline)
-    own = [
+    return [
         (
             whole[k] if k in whole else judged[part.start][0],
             np.concatenate([x for _, x in judged[part]]),
         )
         for k, part in enumerate(rows)
     ]
-    return _results(records, own, card)
 
 
 def _results(
@@ -140,6 +162,7 @@ def _result(
             shown[i] = round(p, _DIGITS)
     else:  # an abstention reports those of the full twelve leads
         threshold = max(card.calibration, key=lambda c: c.min_leads).threshold
+    extra, of_segments = _burden(segments, usable, by_segment, thresholds, card)
     status = {None: "abstained", True: "abnormal", False: "normal"}[present[0]]
     return {
         "record_id": record.meta.record_id,
@@ -166,12 +189,36 @@ def _result(
             )
         ],
         "segments": [
-            {"start_s": round(start, 3), "end_s": round(end, 3), "probability": p}
-            for start, end, p in zip(
-                segments.start_s.tolist(), segments.end_s.tolist(), shown, strict=True
+            {"start_s": round(start, 3), "end_s": round(end, 3), "probability": p, **more}
+            for start, end, p, more in zip(
+                segments.start_s.tolist(), segments.end_s.tolist(), shown, of_segments, strict=True
             )
         ],
+        **extra,
     }
+
+
+def _burden(
+    segments: Segments,
+    usable: np.ndarray,
+    by_segment: np.ndarray,
+    thresholds: np.ndarray,
+    card: ClassifierCard,
+) -> tuple[dict[str, Any], list[dict[str, float | None]]]:
+    """What AFIB adds to an answer and to each of its segments, where there are several; nothing
+    where the card does not know it."""
+    n = len(usable)
+    if n < 2 or AFIB not in card.statements:
+        return {}, [{}] * n
+    output = 1 + card.statements.index(AFIB)
+    af, analysed = np.zeros(n, dtype=bool), usable.copy()
+    af[usable] = by_segment[:, output] >= thresholds[:, output]
+    analysed &= segments.end_s - segments.start_s >= card.record_rule.min_signal_s
+    shown: list[float | None] = [None] * n
+    for i, p in zip(np.flatnonzero(usable).tolist(), by_segment[:, output].tolist(), strict=True):
+        shown[i] = round(p, _DIGITS)
+    burden = af_burden(segments.start_s, segments.end_s, af, analysed)
+    return {"af_burden": burden}, [{"af": p} for p in shown]
 
 
 def _count(segments: Segments, n_usable: int) -> None:

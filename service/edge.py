@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
@@ -17,10 +18,12 @@ from ecg.draw import print_png, print_svg
 from ecg.errors import UnservableError
 from ecg.formats import File, Hints
 from ecg.generated import Generated, twelve_leads
+from ecg.record import Record
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier, Generator
+from ecg.strip import strip_svg
 from service import classify, logs, metrics, openapi, pages, problems, synthesize
-from service.answering import accepted, answer, json_response, refused
+from service.answering import accepted, answer, at, extend, json_response, refused
 from service.balance import Balance
 from service.batcher import QueueFull
 from service.engine import Engine
@@ -73,6 +76,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="The 12-lead print of a record, 25 mm/s and 10 mm/mV, as SVG or PNG",
     )(post_print)
     app.post(
+        "/strip",
+        response_model=None,
+        responses=openapi.STRIP_RESPONSES,
+        openapi_extra=openapi.BODY,
+        summary="A long record at a glance: its rhythm lead in rows of a minute to an hour, as SVG",
+    )(post_strip)
+    app.post(
         "/synthesize",
         response_model=None,
         responses=openapi.SYNTHESIZE_RESPONSES,
@@ -108,12 +118,11 @@ async def classify_directly(app: FastAPI, scope: Scope, receive: Receive, send: 
 async def post_classify(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     card = engine.classifier.card
-    hints = _hints(request)
 
-    async def work(files: list[File], deadline: float) -> dict[str, Any]:
+    async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any]:
         accepted(request, ("application/json",))
-        records = await engine.read(files, hints)
-        results = await classify.answer(records, card, engine.batcher, engine.in_thread, deadline)
+        records = await _read(request, files, limit)
+        results = await classify.answer(records, card, engine.batcher, engine.in_thread, at(limit))
         return {
             "research_use_only": True,
             "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
@@ -129,14 +138,10 @@ async def post_print(
     start_s: Annotated[float, Query(ge=0, description="where the print begins")] = 0.0,
 ) -> Response:
     engine: Engine = request.app.state.engine
-    hints = _hints(request)
 
-    async def work(files: list[File], deadline: float) -> Response:
+    async def work(files: list[File], limit: asyncio.Timeout) -> Response:
         media_type = accepted(request, ("image/svg+xml", "image/png"))
-        records = await engine.read(files, hints)
-        if record >= len(records):
-            raise UnservableError(f"there are only {len(records)} records in the body", "record")
-        chosen = records[record]
+        chosen = _chosen(await _read(request, files, limit), record)
         if start_s >= chosen.duration_s:
             raise UnservableError("lies behind the end of the record", "start_s")
         draw = print_png if media_type == "image/png" else print_svg
@@ -146,10 +151,40 @@ async def post_print(
     return await answer(request, "print", work)
 
 
+async def post_strip(
+    request: Request,
+    record: Annotated[int, Query(ge=0, description="which of the body's records")] = 0,
+) -> Response:
+    engine: Engine = request.app.state.engine
+
+    async def work(files: list[File], limit: asyncio.Timeout) -> Response:
+        media_type = accepted(request, ("image/svg+xml",))
+        chosen = _chosen(await _read(request, files, limit), record)
+        return Response(await engine.in_thread(strip_svg, chosen), media_type=media_type)
+
+    return await answer(request, "strip", work)
+
+
+def _chosen(records: list[Record], which: int) -> Record:
+    if which >= len(records):
+        raise UnservableError(f"there are only {len(records)} records in the body", "record")
+    return records[which]
+
+
+async def _read(request: Request, files: list[File], limit: asyncio.Timeout) -> list[Record]:
+    """The records in the files, which are let go of, and a limit that allows for their length.
+    Errors: EcgError."""
+    records = await request.app.state.engine.read(files, _hints(request))
+    files.clear()
+    hours = sum(record.duration_s for record in records) / 3600
+    extend(limit, hours * request.app.state.settings.timeout_per_hour_s)
+    return records
+
+
 async def post_synthesize(request: Request) -> Response:
     engine: Engine = request.app.state.engine
 
-    async def work(files: list[File], deadline: float) -> dict[str, Any] | Response:
+    async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any] | Response:
         if engine.generation is None:
             raise problems.no_generator()
         card, inflight = engine.generation.generator.card, engine.generation.inflight

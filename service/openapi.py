@@ -125,3 +125,8 @@ PRINT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/svg+xml": {}, "image/png": {}}, "description": "The print"},
     **_problem_responses(),
 }
+
+STRIP_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/svg+xml": {}}, "description": "The overview"},
+    **_problem_responses(),
+}

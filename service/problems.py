@@ -79,7 +79,7 @@ def late(timeout_s: float) -> Problem:
         503,
         "deadline",
         "No answer in time",
-        f"the answer was not ready within {timeout_s:g} s; try again later",
+        f"the answer was not ready within {timeout_s:.0f} s; try again later",
         {"Retry-After": "1"},
     )
 
@@ -98,8 +98,8 @@ def not_found() -> Problem:
         404,
         "not-found",
         "There is nothing here",
-        "see / for the page, /docs for the endpoints: /classify, /print, /synthesize, /models, "
-        "/livez, /readyz, /metrics",
+        "see / for the page, /docs for the endpoints: /classify, /print, /strip, /synthesize, "
+        "/models, /livez, /readyz, /metrics",
     )
 
 

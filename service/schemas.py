@@ -39,9 +39,30 @@ class StatementAnswer(BaseModel):
 
 
 class SegmentAnswer(BaseModel):
+    """`af`: the probability of AFIB, where the record has a burden."""
+
     start_s: float
     end_s: float
     probability: float | None
+    af: float | None = None
+
+
+class EpisodeAnswer(BaseModel):
+    start_s: float
+    end_s: float
+
+
+class AfBurdenAnswer(BaseModel):
+    """Of records longer than a segment. `share`: of `analysed_s`, null where that is 0; `brief_s`:
+    AF that lasted less than an episode must, which is not counted."""
+
+    share: float | None
+    af_s: float
+    analysed_s: float
+    brief_s: float
+    longest_s: float
+    episodes: list[EpisodeAnswer]
+    note: str
 
 
 class RecordAnswer(BaseModel):
@@ -54,6 +75,7 @@ class RecordAnswer(BaseModel):
     atrial_substrate: AtrialSubstrate
     statements: list[StatementAnswer]
     segments: list[SegmentAnswer]
+    af_burden: AfBurdenAnswer | None = None
 
 
 class ClassifyAnswer(BaseModel):

@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     max_body_mib: float = Field(default=64, gt=0)
     max_unpacked_mib: float = Field(default=512, gt=0)
     timeout_s: float = Field(default=30, gt=0, description="from a request's arrival to its answer")
+    timeout_per_mib_s: float = Field(
+        default=0.5, ge=0, description="more, for each MiB of the body that has come"
+    )
+    timeout_per_hour_s: float = Field(
+        default=5, ge=0, description="more, for each hour of signal in it"
+    )
 
     engine_threads: int = Field(
         default=os.cpu_count() or 1, ge=1, description="parallel model runs"

@@ -23,14 +23,14 @@ FORBIDDEN = {
 }
 # Inside ecg/ imports run one way: a module takes from earlier tiers alone.
 TIERS = (
-    {"errors", "leads", "statements", "decision", "sampling"},
+    {"errors", "leads", "statements", "decision", "sampling", "burden"},
     {"record", "labels"},
     {"waveform"},
-    {"quality"},
+    {"quality", "piecewise"},
     {"prepare"},
     {"card"},
     {"store", "formats", "draw", "generated"},
-    {"generation"},
+    {"generation", "strip"},
 )
 # What several formats are made of; a format itself is known to no other.
 NO_FORMATS = {"source", "channels", "markup", "huffman", "xli", "sampled"}

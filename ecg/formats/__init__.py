@@ -46,7 +46,7 @@ def read(files: Sequence[File], hints: Hints) -> list[Record]:
         except EcgError as error:
             raise (error.within(where) if where else error) from None
         check_count(len(records))
-        held = sum(r.sig.nbytes for r in records)
+        held = sum(r.n_bytes for r in records)
         left = replace(hints, max_unpacked=hints.max_unpacked - held)
     if not records:
         raise UnreadableError("there is no record in the request")

@@ -13,12 +13,13 @@ from functools import lru_cache
 import numpy as np
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
-from ecg.formats.source import File, Hints, check_count, unpack
+from ecg.formats.source import File, Hints, check_count, inflate
 from ecg.record import Record, make_record
 
 WANTED = ("sig", "data", "fs", "leads", "units")
 AT_ONCE = 256 * 1024  # bytes, unpacked
 MAX_HEADER = 10_000  # NumPy's own limit
+Content = bytes | memoryview
 _VERSIONS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -42,10 +43,7 @@ def claims(file: File) -> bool:
 
 
 def read(file: File, hints: Hints) -> list[Record]:
-    arrays = {
-        member.name.removesuffix(".npy"): member.content
-        for member in unpack(file, hints.max_unpacked, keep={f"{name}.npy" for name in WANTED})
-    }
+    arrays = _members(file, hints.max_unpacked)
     fs = _scalar(arrays, "fs", hints.fs)
     units = _scalar(arrays, "units", hints.units)
     leads = _names(arrays, hints.leads)
@@ -79,7 +77,19 @@ def read_at_once(file: File) -> bool:
     return matches(file) and sum(i.file_size for i in file.archive.infolist()) <= AT_ONCE
 
 
-def _array(content: bytes, name: str) -> np.ndarray:
+def _members(file: File, max_bytes: int) -> dict[str, Content]:
+    """The wanted arrays' bytes by name; views where they are not packed, so that the samples of a
+    long record are not copied."""
+    found: dict[str, Content] = {}
+    for info in file.archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name in WANTED and info.filename != name:
+            found[name] = inflate(file, info, max_bytes)
+            max_bytes -= len(found[name])
+    return found
+
+
+def _array(content: Content, name: str) -> np.ndarray:
     """One .npy, its header checked against its bytes."""
     try:
         shape, fortran, dtype, start = _header(_header_bytes(content))
@@ -99,11 +109,11 @@ def _array(content: bytes, name: str) -> np.ndarray:
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _header_bytes(content: bytes) -> bytes:
+def _header_bytes(content: Content) -> bytes:
     """Magic, version, length (of 2 bytes in version 1.0, of 4 in 2.0) and header."""
     wide = 2 if content[6:7] == b"\x01" else 4
     n = int.from_bytes(content[8 : 8 + wide], "little")
-    return content[: 8 + wide + min(n, MAX_HEADER)]
+    return bytes(content[: 8 + wide + min(n, MAX_HEADER)])
 
 
 @lru_cache(maxsize=64)
@@ -115,7 +125,7 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     return shape, fortran, dtype, stream.tell()
 
 
-def _scalar(arrays: dict[str, bytes], name: str, hint: str | None) -> object:
+def _scalar(arrays: dict[str, Content], name: str, hint: str | None) -> object:
     if name not in arrays:
         return hint
     value = _array(arrays[name], name)
@@ -124,7 +134,7 @@ def _scalar(arrays: dict[str, bytes], name: str, hint: str | None) -> object:
     return _listed(value.ravel(), name)[0]
 
 
-def _names(arrays: dict[str, bytes], hint: tuple[str, ...] | None) -> tuple[str, ...] | None:
+def _names(arrays: dict[str, Content], hint: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if "leads" not in arrays:
         return hint
     value = _array(arrays["leads"], "leads")

@@ -17,15 +17,17 @@ import wfdb
 from wfdb.io import _coreio
 from wfdb.io.header import rx_record, rx_signal
 
-from ecg.errors import UnreadableError, UnservableError
+from ecg.errors import EcgError, UnreadableError, UnservableError
+from ecg.formats import wfdb_stored
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
-from ecg.record import MILLIVOLTS, Meta, Record, make_record
+from ecg.record import MILLIVOLTS, Meta, Record, make_record, make_stored_record
 
 if "memory://" not in _coreio.CLOUD_PROTOCOLS:
     _coreio.CLOUD_PROTOCOLS.append("memory://")
 
 MAX_SIGNALS = 256
+Ignored = tuple[str, ...]
 _BYTES = {  # a sample
     "8": 1,
     "16": 2,
@@ -79,10 +81,16 @@ def read(header: File, files: Sequence[File], hints: Hints) -> Record:
     try:
         # Only what was checked is read, and no comments, in which patients are described.
         memory.pipe(f"{folder}/{name}.hea", "\n".join(_lines(header)).encode())
+        if wfdb_stored.may_stay(contents):
+            head = wfdb.rdheader(f"{folder}/{name}")
+            if isinstance(head, wfdb.Record) and wfdb_stored.can_stay(head):
+                return _where_it_lies(head, contents, hints)
         for signal_name, content in contents.items():
             memory.pipe(f"{folder}/{signal_name}", content)
         record = wfdb.rdrecord(f"{folder}/{name}")
         assert isinstance(record, wfdb.Record)
+    except EcgError:
+        raise
     except Exception:  # the library leaks many kinds; all mean that the bytes are not a record
         raise UnreadableError("a WFDB header that its signal files contradict") from None
     finally:
@@ -92,8 +100,27 @@ def read(header: File, files: Sequence[File], hints: Hints) -> Record:
 
 def _to_record(record: wfdb.Record, hints: Hints) -> Record:
     """The channels that are leads, in mV; others are named as ignored."""
-    names, units, signals = record.sig_name or [], record.units or [], record.p_signal
-    if signals is None or not names:
+    signals = record.p_signal
+    if signals is None:
+        raise UnreadableError("a WFDB record without signals")
+    rows, leads, ignored = _chosen(record, hints)
+    sig = np.empty((len(rows), len(signals)), dtype=np.float64)
+    for row, (i, factor) in enumerate(zip(rows, _factors(record, rows), strict=True)):
+        sig[row] = signals[:, i] * factor
+    return make_record(sig, record.fs, leads, "mV", Meta(None, ignored))
+
+
+def _where_it_lies(head: wfdb.Record, contents: Mapping[str, bytes], hints: Hints) -> Record:
+    """The same of a long record, whose samples are left in their files."""
+    rows, leads, ignored = _chosen(head, hints)
+    stored = wfdb_stored.stored(head, contents, rows, _factors(head, rows))
+    return make_stored_record(stored, head.fs, leads, Meta(None, ignored))
+
+
+def _chosen(record: wfdb.Record, hints: Hints) -> tuple[list[int], list[str | None], Ignored]:
+    """The channels that are leads, which those are, and the names of the others."""
+    names = record.sig_name or []
+    if not names:
         raise UnreadableError("a WFDB record without signals")
     leads = [canonical(name or "") for name in names]
     if len(names) == 1 and hints.leads is not None:
@@ -103,14 +130,18 @@ def _to_record(record: wfdb.Record, hints: Hints) -> Record:
     rows = [i for i, name in enumerate(leads) if name is not None]
     if not rows:
         raise UnservableError("none of the channels is one of the twelve leads", "leads")
-    sig = np.empty((len(rows), len(signals)), dtype=np.float64)
-    for row, i in enumerate(rows):
-        factor = _VOLTS.get(units[i].lower())
+    ignored = tuple(names[i] or f"channel {i}" for i in range(len(names)) if i not in rows)
+    return rows, [leads[i] for i in rows], ignored
+
+
+def _factors(record: wfdb.Record, rows: Sequence[int]) -> list[float]:
+    """mV in the unit of each of the channels `rows`."""
+    units = record.units or []
+    factors = [_VOLTS.get(units[i].lower()) for i in rows]
+    for i, factor in zip(rows, factors, strict=True):
         if factor is None:
             raise UnservableError("a lead is not in V, mV, uV or nV", f"units[{i}]")
-        sig[row] = signals[:, i] * factor
-    ignored = tuple(names[i] or f"channel {i}" for i in range(len(names)) if i not in rows)
-    return make_record(sig, record.fs, [leads[i] for i in rows], "mV", Meta(None, ignored))
+    return [factor for factor in factors if factor is not None]
 
 
 def _check_sizes(header: File, contents: Mapping[str, bytes]) -> None:

@@ -2,6 +2,7 @@
 // Nothing is stored or logged.
 
 import { attribution, catalogue, load, saidBy } from "./examples.js";
+import { dayPanel, drawDay, isLong } from "./holter.js";
 import { resultPanel } from "./panel.js";
 import { draw, printFigure, quietButton, savePrint } from "./print.js";
 import { getJson, post } from "./request.js";
@@ -21,6 +22,8 @@ let chosen = { files: [], label: "" };
 let sent = null;
 let request = new AbortController();
 let printing = new AbortController();
+let markShown = () => {}; // where the print lies in the strip over a long record
+let shown_s = 0;
 
 /* ---- in ---- */
 
@@ -81,6 +84,7 @@ function begin() {
   printing.abort();
   request = new AbortController();
   sent = null;
+  markShown = () => {};
   panel.clear();
   return request.signal;
 }
@@ -115,10 +119,28 @@ function showRecord(index) {
   const { answer } = sent;
   const result = answer.results[index];
   panel.show(
-    source(index), summary(result), figureOf(result), el("div", { id: "segments-slot" }),
-    statements(result), modelLine(answer));
+    source(index), summary(result), isLong(result) ? dayPanel(result, showAt(index)) : null,
+    figureOf(result), el("div", { id: "segments-slot" }), statements(result), modelLine(answer));
   panel.announce(spoken(result));
   showPrint(index, 0);
+  if (isLong(result)) showDay(index);
+}
+
+/** Shows the print of a time of the record. */
+function showAt(index) {
+  const { duration_s } = sent.answer.results[index];
+  return (s) => showPrint(index, Math.max(0, Math.min(s, duration_s - PRINT_S)));
+}
+
+async function showDay(index) {
+  const { files, query, answer } = sent;
+  const { signal } = request;
+  const asked = { files, query: { ...query, record: index } };
+  const paper = $("day-strip");
+  const mark = await drawDay(paper, asked, answer.results[index], showAt(index), signal);
+  if (signal.aborted || !paper.isConnected) return;
+  markShown = mark;
+  markShown(shown_s);
 }
 
 function source(index) {
@@ -156,7 +178,9 @@ async function showPrint(index, start_s) {
   const { files, query, answer } = sent;
   const result = answer.results[index];
   const asked = { files, query: { ...query, record: index, start_s } };
-  const show = (s) => showPrint(index, Math.max(0, Math.min(s, result.duration_s - PRINT_S)));
+  const show = showAt(index);
+  shown_s = start_s;
+  markShown(start_s);
   keepFocus(() => $("segments-slot").replaceChildren(segments(result, start_s, show)));
   wire(result, start_s, show, asked);
   if (await draw($("paper"), asked, signal)) headPrint(result, start_s);

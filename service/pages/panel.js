@@ -26,7 +26,7 @@ export function resultPanel(root) {
   function show(...nodes) {
     part("intro").hidden = true;
     part("problems").replaceChildren();
-    part("answer").replaceChildren(...nodes);
+    part("answer").replaceChildren(...nodes.filter((node) => node));
   }
 
   function fail(error) {

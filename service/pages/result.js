@@ -189,7 +189,7 @@ function strip(all, threshold, duration_s, shown_s, show) {
   return svg;
 }
 
-function shape(tag, attributes) {
+export function shape(tag, attributes) {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   return node;

@@ -251,14 +251,15 @@ def test_what_unpacks_to_more_than_it_declares_is_refused_early(method, peak_mb)
 
 
 def test_files_share_what_may_be_unpacked(record, peak_mb):
-    """Each of 60 files would be allowed alone; together they are not held."""
+    """Each of 60 files would be allowed alone; together they are not held. Long records are held as
+    they are stored, a byte a sample here."""
     sig = np.zeros((1, 1_000_000), np.int8)
     out = io.BytesIO()
     np.savez_compressed(out, sig=sig, fs=100, leads=np.array(["I"]), units="mV")
     files = [File(out.getvalue())] * 60
     with peak_mb(50), pytest.raises(TooLargeError) as refusal:
         read(files, Hints(max_unpacked=10_000_000))
-    assert refusal.value.where == "files[3]"
+    assert refusal.value.where == "files[9]"
 
 
 def test_many_small_records_are_refused_before_they_are_made():

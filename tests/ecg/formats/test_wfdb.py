@@ -9,6 +9,7 @@ import wfdb
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
 from ecg.formats import File, Hints, read
+from ecg.record import Stored
 from tests.conftest import DATA, wfdb_files
 from tests.service.bodies import as_zip
 
@@ -108,6 +109,42 @@ def test_a_record_may_lie_in_several_signal_files(record, tmp_path):
     ]
     (back,) = read(files, Hints())
     np.testing.assert_allclose(back.sig, record.sig[:3], atol=1e-5)
+
+
+@pytest.mark.parametrize("fmt", ["16", "212"])
+@pytest.mark.parametrize("rows", [[0], [0, 1], [1, 2, 0]])
+def test_a_long_record_is_read_where_it_lies_as_the_library_reads_it(fmt, rows, record, tmp_path):
+    """11 minutes, of an odd number of samples, with gaps."""
+    sig = np.tile(record.sig[rows], 66)[:, :65_999].T.astype(float)
+    sig[700:900, 0] = np.nan
+    sig[-1, -1] = np.nan
+    names = [record.leads[i] for i in rows]
+    gain, baseline = [200.0, 350.0, 180.5][: len(rows)], [0, 17, -40][: len(rows)]
+    files = written(tmp_path, sig, names, fmt=[fmt] * len(rows), adc_gain=gain, baseline=baseline)
+    (back,) = read(files, Hints())
+    assert isinstance(back.samples, Stored)
+    by_library = wfdb.rdrecord(str(tmp_path / "rec")).p_signal.T.astype(np.float32)
+    np.testing.assert_allclose(back.sig, by_library, atol=1e-9)
+    for start, stop in ((0, 1), (1, 4), (333, 1000), (65_998, 65_999)):
+        np.testing.assert_array_equal(back.piece(start, stop), back.sig[:, start:stop])
+
+
+def test_a_long_record_of_several_files_has_its_leads_in_the_headers_order(record, tmp_path):
+    sig = np.tile(record.sig[:3], 61).T.astype(float)
+    files = []
+    for i in range(3):
+        (tmp_path / str(i)).mkdir()
+        one = written(tmp_path / str(i), sig[:, [i]], [record.leads[i]], fmt=["16"])
+        files.append([replace(f, name=f.name.replace("rec.dat", f"{i}.dat")) for f in one])
+    lines = [header_of(f).content.decode().splitlines() for f in files]
+    order = [2, 0, 1]
+    text = [lines[0][0].replace("rec 1", "rec 3")]
+    text += [lines[i][1].replace("rec.dat", f"{i}.dat") for i in order]
+    dats = [f for one in files for f in one if f.name.endswith(".dat")]
+    (back,) = read([File("\n".join(text).encode(), "rec.hea"), *dats], Hints())
+    assert isinstance(back.samples, Stored)
+    assert back.leads == tuple(record.leads[i] for i in order)
+    np.testing.assert_allclose(back.sig, sig.T[order], atol=6e-5)
 
 
 def test_matlab_files_of_the_2017_challenge_are_read():
