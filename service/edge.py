@@ -17,9 +17,10 @@ from ecg.draw import print_png, print_svg
 from ecg.errors import UnservableError
 from ecg.formats import File, Hints
 from ecg.generated import Generated, twelve_leads
+from ecg.shading import Shade
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier, Generator
-from service import classify, logs, metrics, openapi, pages, problems, synthesize
+from service import classify, explaining, logs, metrics, openapi, pages, problems, synthesize
 from service.answering import accepted, answer, json_response, refused
 from service.balance import Balance
 from service.batcher import QueueFull
@@ -112,8 +113,14 @@ async def post_classify(request: Request) -> Response:
 
     async def work(files: list[File], deadline: float) -> dict[str, Any]:
         accepted(request, ("application/json",))
+        explained = explaining.asked(request.query_params.get("explain"))
         records = await engine.read(files, hints)
-        results = await classify.answer(records, card, engine.batcher, engine.in_thread, deadline)
+        given = records, card, engine.batcher, engine.in_thread, deadline
+        if explained:
+            at_most = request.app.state.settings.max_explained
+            results = await explaining.answer(*given, at_most)
+        else:
+            results = await classify.answer(*given)
         return {
             "research_use_only": True,
             "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
@@ -126,7 +133,9 @@ async def post_classify(request: Request) -> Response:
 async def post_print(
     request: Request,
     record: Annotated[int, Query(ge=0, description="which of the body's records")] = 0,
-    start_s: Annotated[float, Query(ge=0, description="where the print begins")] = 0.0,
+    start_s: Annotated[
+        float | None, Query(ge=0, description="where the print begins, else 0; see `explain`")
+    ] = None,
 ) -> Response:
     engine: Engine = request.app.state.engine
     hints = _hints(request)
@@ -137,10 +146,16 @@ async def post_print(
         if record >= len(records):
             raise UnservableError(f"there are only {len(records)} records in the body", "record")
         chosen = records[record]
-        if start_s >= chosen.duration_s:
+        if start_s is not None and start_s >= chosen.duration_s:
             raise UnservableError("lies behind the end of the record", "start_s")
+        shade: Shade | None = None
+        begin_s = start_s or 0.0
+        if explaining.asked(request.query_params.get("explain")):
+            shade, begin_s = await explaining.of_print(
+                chosen, start_s, engine.classifier.card, engine.batcher, engine.in_thread, deadline
+            )
         draw = print_png if media_type == "image/png" else print_svg
-        picture = await engine.in_thread(lambda: draw(chosen, start_s=start_s))
+        picture = await engine.in_thread(lambda: draw(chosen, start_s=begin_s, shade=shade))
         return Response(picture, media_type=media_type)
 
     return await answer(request, "print", work)
