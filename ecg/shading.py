@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecg.explain import NAMED, Explanation
+from ecg.leads import LIMB_LEADS
 
 SHADES = ("#dbe6f4", "#b4cdea", "#86afdc", "#5a8fcb")  # light to dark
 LEAST = (0.2, 0.4, 0.6, 0.8)  # of the largest change, from where on each shade is used
-STRIPS_NAMED = 3
+WORDS_FOR = 3  # leads, and windows
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,17 @@ class Shade:
         if e is None:
             return ["not shaded: the model gave no answer here"]
         way = "raised" if e.status == "abnormal" else "lowered"
-        lines = [
+        first = (
             f"shaded: what {way} the atrial probability, darker = more   "
-            f"{e.start_s:g} to {e.end_s:g} s, windows of {e.window_s:g} s",
-            _check(e),
-        ]
-        if others := [name for name in shown if name not in e.leads]:
-            lines[0] += f"   never shaded: {', '.join(others)} (the model does not see them)"
-        return lines
+            f"{e.start_s:g} to {e.end_s:g} s in windows of {e.window_s:g} s"
+        )
+        derived = [name for name in shown if name in LIMB_LEADS[2:]]
+        unread = [name for name in shown if name not in (*e.leads, *derived)]
+        if derived:
+            first += f"   never shaded: {', '.join(derived)} (the model reads I and II instead)"
+        if unread:
+            first += f"   left out here: {', '.join(unread)}"
+        return [first, f"{_check(e)}."]
 
     def words(self) -> str:
         """The same for somebody who reads no legends, in two or three sentences."""
@@ -64,8 +68,8 @@ class Shade:
         if not share.any():
             return f"No window of {e.window_s:g} s alone moved the atrial probability."
         share = share / share.sum()
-        leads = [f"{e.leads[i]} ({share[i]:.0%})" for i in np.argsort(-share)[:STRIPS_NAMED]]
-        at = np.argsort(-e.speaking, axis=None, kind="stable")[:STRIPS_NAMED]
+        leads = [f"{e.leads[i]} ({share[i]:.0%})" for i in np.argsort(-share)[:WORDS_FOR]]
+        at = np.argsort(-e.speaking, axis=None, kind="stable")[:WORDS_FOR]
         rows, windows = np.unravel_index(at, e.speaking.shape)
         begin = e.start_s + windows * e.window_s
         where = [
@@ -75,15 +79,16 @@ class Shade:
         way = "raised" if e.status == "abnormal" else "lowered"
         return (
             f"What {way} the atrial probability of {e.start_s:g} to {e.end_s:g} s lies in "
-            f"{_listed(leads)}, most of all in {_listed(where)}. {_check(e)}. "
-        ).strip()
+            f"{_listed(leads)}, most of all in {_listed(where)}. {_check(e)}."
+        )
 
 
 def _check(e: Explanation) -> str:
     said = [_two(p) for p in (e.probability, e.without_named, e.without_random)]
+    share = f"{NAMED:.0%} of the windows"
     return (
-        f"Atrial probability {said[0]}; {said[1]} once the {NAMED:.0%} of the windows that count "
-        f"most are drawn as straight lines; {said[2]} with {NAMED:.0%} at random"
+        f"Atrial probability {said[0]}; {said[1]} once the {share} that matter most are flattened "
+        f"to straight lines; {said[2]} with {share} at random"
     )
 
 

@@ -63,14 +63,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "/classify",
         response_model=None,
         responses=openapi.responses(ClassifyAnswer),
-        openapi_extra=openapi.BODY,
+        openapi_extra=openapi.CLASSIFY_BODY,
         summary="Atrial-substrate status and SCP statements of 1 to 64 records",
     )(post_classify)
     app.post(
         "/print",
         response_model=None,
         responses=openapi.PRINT_RESPONSES,
-        openapi_extra=openapi.BODY,
+        openapi_extra=openapi.PRINT_BODY,
         summary="The 12-lead print of a record, 25 mm/s and 10 mm/mV, as SVG or PNG",
     )(post_print)
     app.post(
