@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ecg.errors import UnservableError
 from ecg.leads import LEADS, complete_leads
 from ecg.record import Record
+from ecg.shading import SHADES, Shade
 
 MM_PER_S, MM_PER_MV = 25.0, 10.0
 STRIP_S = 10.0  # the paper's width in time
@@ -37,6 +38,7 @@ FINE_MM, BOLD_MM, TRACE_MM, MARK_MM = 0.1, 0.2, 0.33, 0.25
 LABEL_MM, TEXT_MM, HALO_MM = 3.8, 3.2, 0.4  # text sizes, and the paper kept clear around text
 LABEL_RISE_MM, MAX_SLIDE_MM = 11.0, 20.0  # lead names: above the baseline, and out of a wave's way
 SYNTHETIC = "Synthetic ECG, not a patient's"
+BAND_MM, MAP_MM, LEGEND_MM = 34.0, 4.0, 5.0  # heights: of a shade, of a lead in the map, of a line
 CLIPPED = " *"  # after a lead's name
 MAX_TITLE = 110  # characters that fit on the paper
 MIN_PX_PER_MM, MAX_PX_PER_MM = 2.0, 24.0
@@ -64,14 +66,28 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Band:
+    """A filled rectangle behind a trace or in the map, in mm; `lead` that it shades."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    colour: str
+    lead: str = ""
+
+
+@dataclass(frozen=True)
 class Layout:
-    """The drawing: paper in mm, primitives from back to front, and the same in words."""
+    """The drawing: paper in mm, primitives from back to front, and the same in words; `shaded` says
+    what the shades say."""
 
     width: float
     height: float
-    primitives: tuple[Lines | Text, ...]
+    primitives: tuple[Lines | Text | Band, ...]
     title: str
     description: str
+    shaded: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,32 +102,41 @@ class _Strip:
     first: bool  # of its row
 
 
-def print_svg(record: Record, title: str = "", start_s: float = 0.0) -> str:
+def print_svg(
+    record: Record, title: str = "", start_s: float = 0.0, shade: Shade | None = None
+) -> str:
     """The print as an SVG document, 1 user unit to the millimetre; one path a trace.
 
     Args:
         title: drawn in the header, cut if it is longer than the paper; that the record is
             synthetic comes before it.
         start_s: where in the record the 10 s that are shown begin.
+        shade: what to shade behind the traces, and in a map of all leads over the 10 s where the
+            traces show only a part of them.
     Raises:
         UnservableError: `start_s` does not lie in the record.
     """
-    page = layout(record, title, start_s)
+    page = layout(record, title, start_s, shade)
     w, h = f"{page.width:g}", f"{page.height:g}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}mm" '
-        f'height="{h}mm" role="img">',
+        f'height="{h}mm" role="img"'
+        + (f" data-shaded={quoteattr(page.shaded)}>" if shade else ">"),
         f"<title>{escape(page.title)}</title><desc>{escape(page.description)}</desc>",
         f'<rect width="{w}" height="{h}" fill="{PAPER}"/>',
         '<g fill="none" stroke-linejoin="round" font-family="Arial, Helvetica, sans-serif">',
-        *(_svg_lines(p) if isinstance(p, Lines) else _svg_text(p) for p in page.primitives),
+        *map(_svg, page.primitives),
         "</g></svg>",
     ]
     return "\n".join(parts)
 
 
 def print_png(
-    record: Record, title: str = "", px_per_mm: float = 6.0, start_s: float = 0.0
+    record: Record,
+    title: str = "",
+    px_per_mm: float = 6.0,
+    start_s: float = 0.0,
+    shade: Shade | None = None,
 ) -> bytes:
     """The print as a PNG whose resolution is stored in it, so that it prints at true scale.
 
@@ -119,7 +144,7 @@ def print_png(
     """
     if not MIN_PX_PER_MM <= px_per_mm <= MAX_PX_PER_MM:
         raise ValueError(f"px_per_mm must be {MIN_PX_PER_MM:g} to {MAX_PX_PER_MM:g}")
-    page = layout(record, title, start_s)
+    page = layout(record, title, start_s, shade)
     # Drawn larger and averaged down: Pillow's lines have no soft edges of their own.
     finer = max(1, min(3, round(18 / px_per_mm)))
     scale = px_per_mm * finer
@@ -131,6 +156,9 @@ def print_png(
             for line in p.lines:
                 xy = (line * scale).ravel().tolist()
                 canvas.line(xy, p.colour, max(1, round(p.width * scale)), joint="curve")
+        elif isinstance(p, Band):
+            x0, y0, x1, y1 = (v * scale for v in (p.x, p.y, p.x + p.width, p.y + p.height))
+            canvas.rectangle((round(x0), round(y0), round(x1) - 1, round(y1) - 1), p.colour)
         else:
             at, anchor = (p.x * scale, p.y * scale), "rs" if p.right else "ls"
             font, halo = _font(round(p.size * scale)), round(HALO_MM * scale)
@@ -141,7 +169,9 @@ def print_png(
     return out.getvalue()
 
 
-def layout(record: Record, title: str = "", start_s: float = 0.0) -> Layout:
+def layout(
+    record: Record, title: str = "", start_s: float = 0.0, shade: Shade | None = None
+) -> Layout:
     """Where everything goes, in mm. Arguments and errors as in `print_svg`."""
     if not 0.0 <= start_s < record.duration_s:
         raise UnservableError("must lie in the record: at least 0, less than its length", "start_s")
@@ -156,8 +186,16 @@ def layout(record: Record, title: str = "", start_s: float = 0.0) -> Layout:
     strips = _strips(tuple(shown), start_s, end_s)
     n_rows = strips[-1].row + 1
     width = 2 * MARGIN_MM + PULSE_MM + STRIP_S * MM_PER_S
-    height = HEADER_MM + n_rows * ROW_MM + FOOTER_MM
-    primitives: list[Lines | Text] = _grid(n_rows)
+    foot_of_rows = HEADER_MM + n_rows * ROW_MM
+    under, end = ([], foot_of_rows)
+    if shade:
+        under, end = _legend(shade, strips, foot_of_rows, start_s, end_s)
+    height = end + FOOTER_MM
+    primitives: list[Lines | Text | Band] = [
+        *(_bands(shade, strips) if shade else []),
+        *_grid(n_rows),
+        *under,
+    ]
     for row in range(n_rows):
         primitives += _row([s for s in strips if s.row == row], shown, record.fs, at)
     title = "".join(c for c in title if c.isprintable()).strip()
@@ -181,7 +219,10 @@ def layout(record: Record, title: str = "", start_s: float = 0.0) -> Layout:
     ]
     kind = "Synthetic electrocardiogram" if record.meta.synthetic else "Electrocardiogram"
     description = f"{kind}, leads {', '.join(shown)}; {footer}; research use only."
-    return Layout(width, height, tuple(primitives), title, " ".join(description.split()))
+    if shade:
+        description = f"{description} {shade.words()}"
+    told = " ".join(description.split())
+    return Layout(width, height, tuple(primitives), title, told, shade.words() if shade else "")
 
 
 def _near(record: Record, start_s: float) -> tuple[np.ndarray, int]:
@@ -216,6 +257,52 @@ def _strips(known: Sequence[str], start_s: float, end_s: float) -> list[_Strip]:
         n_rows += bool(row)
     rhythm = next((name for name in RHYTHM_LEADS if name in known), known[0])
     return [*strips, _Strip(rhythm, n_rows, left, start_s, end_s, True)]
+
+
+def _bands(shade: Shade, strips: Sequence[_Strip]) -> list[Band]:
+    """Behind the traces, as long as each is shown."""
+    return [
+        _band(strip, s, HEADER_MM + strip.row * ROW_MM + (ROW_MM - BAND_MM) / 2, BAND_MM)
+        for strip in strips
+        for s in shade.stretches(strip.lead, strip.start_s, strip.end_s)
+    ]
+
+
+def _band(strip: _Strip, stretch: tuple[float, float, str], y: float, height: float) -> Band:
+    begin_s, end_s, colour = stretch
+    x = strip.x + (begin_s - strip.start_s) * MM_PER_S
+    return Band(x, y, (end_s - begin_s) * MM_PER_S, height, colour, strip.lead)
+
+
+def _legend(
+    shade: Shade, strips: Sequence[_Strip], top: float, start_s: float, end_s: float
+) -> tuple[list[Lines | Text | Band], float]:
+    """Under the rows: the map, where traces show their leads in part alone, and what the shades
+    mean; and at which y it ends. The map's time is that of the long strip above it."""
+    left = MARGIN_MM + PULSE_MM
+    out: list[Lines | Text | Band] = []
+    leads = shade.explanation.leads if shade.explanation else ()
+    whole = {s.lead for s in strips if (s.start_s, s.end_s) == (start_s, end_s)}
+    if not set(leads) <= whole:
+        top += 2.0
+        for row, lead in enumerate(leads):
+            y, strip = top + row * MAP_MM, _Strip(lead, row, left, start_s, end_s, True)
+            for stretch in shade.stretches(lead, start_s, end_s):
+                out.append(_band(strip, stretch, y, MAP_MM))
+            out.append(Text(left - 1.5, y + MAP_MM - 0.9, TEXT_MM, lead, right=True))
+        bottom, right = top + len(leads) * MAP_MM, left + (end_s - start_s) * MM_PER_S
+        level = [np.array([(left, y), (right, y)]) for y in np.arange(top, bottom + 0.1, MAP_MM)]
+        seconds = np.arange(left, right + 0.1, MM_PER_S)
+        upright = [np.array([(x, top), (x, bottom)]) for x in seconds]
+        out.append(Lines((*level, *upright), FINE_MM, BOLD))
+        top = bottom
+    for i, line in enumerate(shade.legend(list(dict.fromkeys(s.lead for s in strips)))):
+        top += LEGEND_MM
+        out.append(Text(left, top, TEXT_MM, line))
+        if shade.explanation and not i:
+            for k, colour in enumerate(SHADES):
+                out.append(Band(MARGIN_MM + 3.0 * k, top - 3.0, 3.0, 3.6, colour))
+    return out, top
 
 
 def _grid(n_rows: int) -> list[Lines | Text]:
@@ -288,6 +375,20 @@ def _unbroken(points: np.ndarray) -> tuple[np.ndarray, ...]:
     finite = np.isfinite(points).all(axis=1)
     runs = np.split(points, np.flatnonzero(np.diff(finite)) + 1)
     return tuple(run for run in runs if len(run) > 1 and np.isfinite(run[0]).all())
+
+
+def _svg(p: Lines | Text | Band) -> str:
+    if isinstance(p, Lines):
+        return _svg_lines(p)
+    return _svg_band(p) if isinstance(p, Band) else _svg_text(p)
+
+
+def _svg_band(p: Band) -> str:
+    lead = f" data-shade={quoteattr(p.lead)}" if p.lead else ""
+    return (
+        f'<rect{lead} x="{_short(p.x)}" y="{_short(p.y)}" width="{_short(p.width)}" '
+        f'height="{_short(p.height)}" fill="{p.colour}"/>'
+    )
 
 
 def _svg_lines(p: Lines) -> str:

@@ -98,28 +98,39 @@ def cut_all(records: Sequence[Record], preparation: Preparation) -> list[Segment
     return [found[i] for i in range(len(records))]
 
 
-def cut_by_blocks(record: Record, preparation: Preparation) -> Iterator[Block]:
-    """`cut`, some segments at a time: what it takes does not grow with the record.
+def cut_some(record: Record, preparation: Preparation, first: int, last: int) -> Segments:
+    """The segments from `first` to before `last` of those that `cut` makes; their quality is of
+    these alone where the record is long."""
+    if record.is_long:
+        return join(list(cut_by_blocks(record, preparation, first, last)), record.leads)
+    return cut(record, preparation).part(first, last)
+
+
+def cut_by_blocks(
+    record: Record, preparation: Preparation, first: int = 0, last: int | None = None
+) -> Iterator[Block]:
+    """`cut`, some segments at a time, from `first` to before `last`: what it takes does not grow
+    with the record.
 
     The samples are those of the record prepared as a whole, to rounding; only an fs in no ratio of
     small numbers to the preparation's, which a whole record leaves its time axis with, is exact
     here.
     """
     pieces = Piecewise(record, round(MAX_GAP_S * record.fs))
-    stretches = _stretches(record, preparation)
+    stretches = _stretches(record, preparation)[first:last]
     a_segment = len(record.leads) * (stretches[0].raw.stop - stretches[0].raw.start)
     at_once = max(1, min(AT_ONCE, PIECE // a_segment))
     for i in range(0, len(stretches), at_once):
         some = stretches[i : i + at_once]
         begin, end = (some[0].sig.start, some[0].raw.start), (some[-1].sig.stop, some[-1].raw.stop)
-        first, last = pieces.needed(preparation.fs, begin[0], end[0])
-        first, last = min(first, begin[1]), max(last, end[1])
-        raw, missing = pieces.filled(first, last)
-        sig = pieces.resampled(raw, first, preparation.fs, begin[0], end[0])
+        start, stop = pieces.needed(preparation.fs, begin[0], end[0])
+        start, stop = min(start, begin[1]), max(stop, end[1])
+        raw, missing = pieces.filled(start, stop)
+        sig = pieces.resampled(raw, start, preparation.fs, begin[0], end[0])
         here = [
             _Stretch(
                 slice(s.sig.start - begin[0], s.sig.stop - begin[0]),
-                slice(s.raw.start - first, s.raw.stop - first),
+                slice(s.raw.start - start, s.raw.stop - start),
             )
             for s in some
         ]

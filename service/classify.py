@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ecg.burden import af_burden
 from ecg.card import ClassifierCard
 from ecg.decision import calibrate, decide
+from ecg.explain import window_of, without
 from ecg.prepare import Segments, count_segments, cut, cut_all
 from ecg.quality import STATUSES
 from ecg.record import Record
@@ -19,10 +21,29 @@ from service import metrics
 from service.batcher import Batcher, ModelFailed
 from service.blocks import PART, InThread, Judged, judge_by_blocks
 
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Of one segment, each without its windows `gone`, bool [copy, lead, window]. They are made
+    where they are run: waiting, they would take a hundred times the segment's memory."""
+
+    segment: Segments
+    gone: np.ndarray
+
+    def made(self, fs: float) -> Segments:
+        """The copies as segments."""
+        names = ("lead_mask", "n_valid", "start_s", "end_s")
+        n = len(self.gone)
+        alike = {name: np.repeat(getattr(self.segment, name), n, axis=0) for name in names}
+        windows = window_of(int(self.segment.n_valid[0]), fs)
+        sig = without(self.segment.sig[0], self.gone, windows)
+        return replace(self.segment, sig=sig, **alike)
+
+
 # A short record waits for its run as it came, and is prepared there together with others; one of
 # minutes is prepared beforehand, and its segments wait, a few at a time; one of hours is prepared
 # and judged by blocks, and never more of it held.
-Item = Record | Segments
+Item = Record | Segments | Copies
 FEW = 8  # records of ten seconds or so
 
 _ANSWERED = metrics.SEGMENTS.labels("classify", "answered")
@@ -36,7 +57,9 @@ def prepare_few(card: ClassifierCard, items: Sequence[Item]) -> Sequence[Item]:
     """The records of a small batch prepared, a large batch as it is. For the event loop: NumPy lets
     go of the interpreter in each of its many short steps, and a thread must win it back from a busy
     loop each time."""
-    return _prepared(card, items) if len(items) <= FEW else items
+    if len(items) > FEW or any(isinstance(item, Copies) for item in items):
+        return items
+    return _prepared(card, items)
 
 
 def run(classifier: Classifier, items: Sequence[Item]) -> list[Judged]:
@@ -54,12 +77,26 @@ def run(classifier: Classifier, items: Sequence[Item]) -> list[Judged]:
     logits = classifier.logits(sig, lead_mask, n_valid)
     if not np.isfinite(logits).all():
         raise ModelFailed
-    return list(zip(found, np.split(logits, np.cumsum(n_usable)[:-1]), strict=True))
+    # Of copies, what is kept until the last one is run is the segment that they are of.
+    own = [
+        item.segment if isinstance(item, Copies) else segments
+        for item, segments in zip(items, found, strict=True)
+    ]
+    return list(zip(own, np.split(logits, np.cumsum(n_usable)[:-1]), strict=True))
 
 
 def _prepared(card: ClassifierCard, items: Sequence[Item]) -> list[Segments]:
     cut_now = iter(cut_all([i for i in items if isinstance(i, Record)], card.preparation))
-    return [next(cut_now) if isinstance(item, Record) else item for item in items]
+    found: list[Segments] = []
+    for item in items:
+        match item:
+            case Record():
+                found.append(next(cut_now))
+            case Copies():
+                found.append(item.made(card.fs))
+            case _:
+                found.append(item)
+    return found
 
 
 async def answer(
@@ -69,19 +106,31 @@ async def answer(
     in_thread: InThread,
     deadline: float,
 ) -> list[dict[str, Any]]:
-    """A result a record, in their order; `in_thread(work, *args)` runs what is slow beside the
-    loop. Errors: as for the batcher."""
+    """A result a record, in their order; arguments and errors as for `judge`."""
+    judged = await judge(records, card, batcher, in_thread, deadline)
+    if any(record.is_long for record in records):
+        return await in_thread(results, records, judged, card)
+    return results(records, judged, card)
+
+
+async def judge(
+    records: Sequence[Record],
+    card: ClassifierCard,
+    batcher: Batcher[Item, Judged],
+    in_thread: InThread,
+    deadline: float,
+) -> list[Judged]:
+    """What the model makes of each record, in their order; `in_thread(work, *args)` runs what is
+    slow beside the loop. Of a record of hours the samples are left out. Errors: as for the
+    batcher."""
     short = [record for record in records if not record.is_long]
     judged = iter(await _judged(short, card, batcher, in_thread, deadline) if short else ())
-    if len(short) == len(records):
-        return _results(records, list(judged), card)
-    own = [
+    return [
         await judge_by_blocks(record, card.preparation, batcher, in_thread, deadline)
         if record.is_long
         else next(judged)
         for record in records
     ]
-    return await in_thread(_results, records, own, card)
 
 
 async def _judged(
@@ -119,23 +168,23 @@ async def _judged(
     ]
 
 
-def _results(
+def results(
     records: Sequence[Record], judged: Sequence[Judged], card: ClassifierCard
 ) -> list[dict[str, Any]]:
-    """Calibrated together, decided one by one."""
+    """A result a record: calibrated together, decided one by one."""
     usable = [segments.usable for segments, _ in judged]
     n_leads = np.concatenate(
         [s.lead_mask[u].sum(axis=1) for (s, _), u in zip(judged, usable, strict=True)]
     )
     logits = np.concatenate([logits for _, logits in judged])
     by_segment, thresholds = calibrate(logits, n_leads, card.calibration, card.implying)
-    results = []
+    found = []
     start = 0
     for record, (segments, own), u in zip(records, judged, usable, strict=True):
         rows = slice(start, start + len(own))
-        results.append(_result(record, segments, u, by_segment[rows], thresholds[rows], card))
+        found.append(_result(record, segments, u, by_segment[rows], thresholds[rows], card))
         start += len(own)
-    return results
+    return found
 
 
 def _result(

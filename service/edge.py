@@ -19,10 +19,11 @@ from ecg.errors import UnservableError
 from ecg.formats import File, Hints
 from ecg.generated import Generated, twelve_leads
 from ecg.record import Record
+from ecg.shading import Shade
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier, Generator
 from ecg.strip import strip_svg
-from service import classify, logs, metrics, openapi, pages, problems, synthesize
+from service import classify, explaining, logs, metrics, openapi, pages, problems, synthesize
 from service.answering import accepted, answer, at, extend, json_response, refused
 from service.balance import Balance
 from service.batcher import QueueFull
@@ -65,14 +66,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "/classify",
         response_model=None,
         responses=openapi.responses(ClassifyAnswer),
-        openapi_extra=openapi.BODY,
+        openapi_extra=openapi.CLASSIFY_BODY,
         summary="Atrial-substrate status and SCP statements of 1 to 64 records",
     )(post_classify)
     app.post(
         "/print",
         response_model=None,
         responses=openapi.PRINT_RESPONSES,
-        openapi_extra=openapi.BODY,
+        openapi_extra=openapi.PRINT_BODY,
         summary="The 12-lead print of a record, 25 mm/s and 10 mm/mV, as SVG or PNG",
     )(post_print)
     app.post(
@@ -121,8 +122,14 @@ async def post_classify(request: Request) -> Response:
 
     async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any]:
         accepted(request, ("application/json",))
+        explained = explaining.asked(request.query_params.get("explain"))
         records = await _read(request, files, limit)
-        results = await classify.answer(records, card, engine.batcher, engine.in_thread, at(limit))
+        given = records, card, engine.batcher, engine.in_thread, at(limit)
+        if explained:
+            at_most = request.app.state.settings.max_explained
+            results = await explaining.answer(*given, at_most)
+        else:
+            results = await classify.answer(*given)
         return {
             "research_use_only": True,
             "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
@@ -135,17 +142,25 @@ async def post_classify(request: Request) -> Response:
 async def post_print(
     request: Request,
     record: Annotated[int, Query(ge=0, description="which of the body's records")] = 0,
-    start_s: Annotated[float, Query(ge=0, description="where the print begins")] = 0.0,
+    start_s: Annotated[
+        float | None, Query(ge=0, description="where the print begins, else 0; see `explain`")
+    ] = None,
 ) -> Response:
     engine: Engine = request.app.state.engine
 
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
         media_type = accepted(request, ("image/svg+xml", "image/png"))
         chosen = _chosen(await _read(request, files, limit), record)
-        if start_s >= chosen.duration_s:
+        if start_s is not None and start_s >= chosen.duration_s:
             raise UnservableError("lies behind the end of the record", "start_s")
+        shade: Shade | None = None
+        begin_s = start_s or 0.0
+        if explaining.asked(request.query_params.get("explain")):
+            shade, begin_s = await explaining.of_print(
+                chosen, start_s, engine.classifier.card, engine.batcher, engine.in_thread, at(limit)
+            )
         draw = print_png if media_type == "image/png" else print_svg
-        picture = await engine.in_thread(lambda: draw(chosen, start_s=start_s))
+        picture = await engine.in_thread(lambda: draw(chosen, start_s=begin_s, shade=shade))
         return Response(picture, media_type=media_type)
 
     return await answer(request, "print", work)

@@ -79,6 +79,29 @@ BODY: dict[str, Any] = {
     },
 }
 
+
+def explained(what: str) -> dict[str, Any]:
+    """BODY with the parameter `explain`, which gets `what`."""
+    flag = {
+        "name": "explain",
+        "in": "query",
+        "required": False,
+        "description": what,
+        "schema": {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
+    }
+    return {**BODY, "parameters": [*BODY["parameters"], flag]}
+
+
+CLASSIFY_BODY = explained(
+    "1 adds to each result which windows of which leads moved the atrial probability, in the "
+    "segment that decides the record. Some 400 model runs a record: few records a request "
+    "(`ECG_MAX_EXPLAINED`), more is 422."
+)
+PRINT_BODY = explained(
+    "1 shades the print by what moved the atrial probability, in the segment that decides the "
+    "record, where the print then begins; with `start_s`, in the one that decides of those shown."
+)
+
 _PROBLEMS = {
     400: "The body could not be read",
     406: "No such answer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class ModelName(BaseModel):
@@ -65,6 +65,30 @@ class AfBurdenAnswer(BaseModel):
     note: str
 
 
+class ExplanationCheck(BaseModel):
+    share: float = Field(description="of all windows that the check flattens")
+    probability: float = Field(description="of the segment as it came")
+    without_named: float = Field(description="without the share that matters most for `toward`")
+    without_random: float = Field(description="without as many at random, the mean of several")
+
+
+class ExplanationAnswer(BaseModel):
+    method: str
+    segment: int = Field(description="which of `segments`: the one that decides the record")
+    start_s: float
+    end_s: float
+    window_s: float
+    leads: list[str] = Field(description="the rows of `importance`: the leads that the model reads")
+    importance: list[list[float]] = Field(
+        description="[lead][window], a share of `scale`: at most 1 in size; above 0 raised the "
+        "atrial probability"
+    )
+    scale: float = Field(description="the largest change of the atrial log odds by one window")
+    toward: Literal["normal", "abnormal"] = Field(description="the segment's own answer")
+    check: ExplanationCheck
+    note: str
+
+
 class RecordAnswer(BaseModel):
     record_id: str | None
     fs: float
@@ -76,6 +100,9 @@ class RecordAnswer(BaseModel):
     statements: list[StatementAnswer]
     segments: list[SegmentAnswer]
     af_burden: AfBurdenAnswer | None = None
+    explanation: ExplanationAnswer | None = Field(
+        default=None, description="with `explain=1` alone; null where the model abstained"
+    )
 
 
 class ClassifyAnswer(BaseModel):

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     max_waiting: int = Field(default=512, ge=256, description="ECGs that may wait before 429")
     max_queue: int = Field(default=4096, ge=1, description="segments that may wait before 429")
 
+    max_explained: int = Field(default=4, ge=0, description="records a request, others 422")
     max_here: int = Field(
         default=8,
         ge=0,

@@ -24,8 +24,8 @@ FORBIDDEN = {
 # Inside ecg/ imports run one way: a module takes from earlier tiers alone.
 TIERS = (
     {"errors", "leads", "statements", "decision", "sampling", "burden"},
-    {"record", "labels"},
-    {"waveform"},
+    {"record", "labels", "explain"},
+    {"waveform", "shading"},
     {"quality", "piecewise"},
     {"prepare"},
     {"card"},

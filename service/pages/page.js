@@ -24,6 +24,7 @@ let request = new AbortController();
 let printing = new AbortController();
 let markShown = () => {}; // where the print lies in the strip over a long record
 let shown_s = 0;
+let explaining = false; // whether prints are shaded by what moved the atrial probability
 
 /* ---- in ---- */
 
@@ -118,6 +119,7 @@ async function classify({ files, label }, hints, example = null) {
 function showRecord(index) {
   const { answer } = sent;
   const result = answer.results[index];
+  explaining = false;
   panel.show(
     source(index), summary(result), isLong(result) ? dayPanel(result, showAt(index)) : null,
     figureOf(result), el("div", { id: "segments-slot" }), statements(result), modelLine(answer));
@@ -163,12 +165,16 @@ function source(index) {
 
 function figureOf(result) {
   const longer = result.duration_s > PRINT_S;
-  return printFigure("paper", el("h3", { id: "print-heading" }, "Print"),
+  const answered = result.atrial_substrate.probability != null;
+  const figure = printFigure("paper", el("h3", { id: "print-heading" }, "Print"),
+    answered ? quietButton("Show what moved it", { id: "explain", "aria-pressed": "false" }) : null,
     longer ? quietButton("Earlier", { id: "earlier" }) : null,
     longer ? quietButton("Later", { id: "later" }) : null,
     quietButton("Save SVG", { id: "save-svg" }),
     quietButton("Save PNG", { id: "save-png" }),
     quietButton("Print page", { onclick: () => window.print() }));
+  figure.append(el("p", { id: "explained", class: "explained", role: "status", hidden: true }));
+  return figure;
 }
 
 async function showPrint(index, start_s) {
@@ -177,13 +183,25 @@ async function showPrint(index, start_s) {
   const { signal } = printing;
   const { files, query, answer } = sent;
   const result = answer.results[index];
-  const asked = { files, query: { ...query, record: index, start_s } };
+  const explained = explaining ? { explain: 1 } : {};
+  const asked = { files, query: { ...query, record: index, start_s, ...explained } };
   const show = showAt(index);
   shown_s = start_s;
   markShown(start_s);
   keepFocus(() => $("segments-slot").replaceChildren(segments(result, start_s, show)));
   wire(result, start_s, show, asked);
-  if (await draw($("paper"), asked, signal)) headPrint(result, start_s);
+  const drawn = await draw($("paper"), asked, signal);
+  if (drawn) headPrint(result, start_s);
+  if (!signal.aborted) tellWhatMoved(drawn);
+}
+
+/** In words what the print's shades show, and that they are the model's, not the heart's. */
+function tellWhatMoved(drawn) {
+  const words = drawn?.getAttribute("data-shaded");
+  $("explained").hidden = !words;
+  $("explained").replaceChildren(...(words ? [el("strong", {}, "What moved the probability. "),
+    `${words} This shows what the model is sensitive to, not what causes the finding.`] : []));
+  $("paper").classList.toggle("explained", Boolean(words));
 }
 
 /** The segments are drawn anew with each print: whoever was on a button there stays on it. */
@@ -206,6 +224,11 @@ function headPrint({ duration_s }, start_s) {
     ? `Print, ${span(start_s, end_s, duration_s)} of ${clock(duration_s)}` : "Print";
 }
 
+/** Where the segment begins that decides the record's answer. */
+function decisive({ segments: all, atrial_substrate: { probability: p } }) {
+  return (all.find((s) => s.probability === p) ?? all[0]).start_s;
+}
+
 function wire(result, start_s, show, asked) {
   const end_s = Math.min(start_s + PRINT_S, result.duration_s);
   if ($("earlier")) {
@@ -213,6 +236,13 @@ function wire(result, start_s, show, asked) {
     $("later").disabled = end_s >= result.duration_s;
     $("earlier").onclick = () => show(start_s - PRINT_S);
     $("later").onclick = () => show(start_s + PRINT_S);
+  }
+  if ($("explain")) {
+    $("explain").setAttribute("aria-pressed", String(explaining));
+    $("explain").onclick = () => {
+      explaining = !explaining;
+      show(explaining ? decisive(result) : start_s);
+    };
   }
   const save = (...as) => savePrint(asked, ...as).catch(panel.fail);
   $("save-svg").onclick = () => save("image/svg+xml", "ecg-print.svg");

@@ -18,20 +18,22 @@ export function printFigure(id, heading, ...buttons) {
     el("p", {}, "Drawing")));
 }
 
-/** Draws what is asked of /print on the paper, or why not. True if it is there now. */
+/** Draws what is asked of /print on the paper, or why not. The drawing's root if it is there now,
+ *  else null. */
 export async function draw(paper, asked, signal) {
   paper.classList.add("stale");
-  let drawn = false;
+  let drawn = null;
   try {
     const svg = await (await post("print", asked, "image/svg+xml", signal)).text();
-    const told = new DOMParser().parseFromString(svg, "image/svg+xml").querySelector("desc");
+    const root = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
+    const told = root.querySelector("desc");
     URL.revokeObjectURL(pictures.get(paper.id));
     const src = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
     pictures.set(paper.id, src);
     paper.replaceChildren(el("img", { src, alt: told?.textContent ?? "The ECG's print" }));
-    drawn = true;
+    drawn = root;
   } catch (error) {
-    if (error.name === "AbortError") return false;
+    if (error.name === "AbortError") return null;
     paper.replaceChildren(problem(error));
   }
   paper.classList.remove("stale");

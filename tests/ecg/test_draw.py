@@ -11,8 +11,10 @@ from PIL import Image
 
 from ecg import draw
 from ecg.errors import UnservableError
-from ecg.leads import LEADS
+from ecg.explain import Explanation
+from ecg.leads import INDEPENDENT_LEADS, LEADS
 from ecg.record import Meta, Record
+from ecg.shading import SHADES, Shade
 
 SVG = "{http://www.w3.org/2000/svg}"
 FS = 200.0
@@ -238,3 +240,119 @@ def test_both_pictures_are_the_same_drawing():
 def test_an_unreasonable_resolution_is_refused():
     with pytest.raises(ValueError, match="px_per_mm"):
         draw.print_png(a_record(), px_per_mm=500.0)
+
+
+# Shades: what an explanation names, behind the traces
+
+
+def an_explanation(leads=INDEPENDENT_LEADS, start_s=0.0, n_windows=50, status="abnormal", **cells):
+    """Nothing moved the probability but the cells: lead=(window, log odds)."""
+    importance = np.zeros((len(leads), n_windows))
+    for lead, (window, value) in cells.items():
+        importance[leads.index(lead), window] = value
+    end_s = start_s + n_windows * 0.2
+    return Explanation(0, start_s, end_s, tuple(leads), importance, status, 0.9, 0.3, 0.88)
+
+
+def shades(svg):
+    """(lead, x, y, width, height, colour) of each shade, in mm."""
+    return [
+        (r.get("data-shade"), *(float(r.get(k)) for k in ("x", "y", "width", "height")))
+        + (r.get("fill"),)
+        for r in ET.fromstring(svg).iter(f"{SVG}rect")
+        if r.get("data-shade")
+    ]
+
+
+def test_a_shade_lies_behind_its_window_in_every_trace_that_shows_it_and_in_the_map():
+    shade = Shade(an_explanation(II=(5, 2.0), V1=(26, 1.0)))  # 1.0 to 1.2 s, 5.2 to 5.4 s
+    found = shades(draw.print_svg(a_record(), shade=shade))
+    x0 = draw.MARGIN_MM + draw.PULSE_MM
+    two = [s for s in found if s[0] == "II"]
+    assert [s[1] for s in two] == [x0 + 25.0] * 3, "its column, the long strip and the map"
+    assert {s[3] for s in two} == {5.0} and len({s[5] for s in two}) == 1
+    rows = [draw.HEADER_MM + row * draw.ROW_MM for row in (1, 3)]
+    for shaded, top in zip(two[:2], rows, strict=True):
+        assert top < shaded[2] and shaded[2] + shaded[4] < top + draw.ROW_MM
+    assert two[2][2] > draw.HEADER_MM + 4 * draw.ROW_MM
+    one = [s for s in found if s[0] == "V1"]
+    assert [s[1] for s in one] == [x0 + 130.0] * 2
+    assert len(found) == 5
+
+
+def test_a_window_whose_trace_is_not_shown_is_in_the_map_alone():
+    found = shades(draw.print_svg(a_record(), shade=Shade(an_explanation(V6=(0, 1.0)))))
+    ((lead, x, y, *_),) = found
+    assert lead == "V6" and x == draw.MARGIN_MM + draw.PULSE_MM
+    assert y > draw.HEADER_MM + 4 * draw.ROW_MM
+
+
+def test_darker_is_more_and_what_speaks_against_the_answer_is_not_shaded():
+    cells = {"I": (0, 0.9), "II": (0, 0.7), "V1": (0, 0.5), "V2": (0, 0.3), "V3": (0, 0.1)}
+    shade = Shade(an_explanation(**cells, V4=(0, -1.0)))
+    of = {lead: colour for lead, *_, colour in shades(draw.print_svg(a_record(), shade=shade))}
+    assert [of.get(lead) for lead in cells] == [*reversed(SHADES), None]
+    assert "V4" not in of
+    lightness = [sum(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in SHADES]
+    assert lightness == sorted(lightness, reverse=True)
+    normal = Shade(an_explanation(**cells, V4=(0, -1.0), status="normal"))
+    assert {s[0] for s in shades(draw.print_svg(a_record(), shade=normal))} == {"V4"}
+
+
+def test_neighbours_of_one_shade_are_one_band():
+    explanation = an_explanation(("II",))
+    explanation.importance[0, 10:14] = 1.0
+    found = shades(draw.print_svg(a_record(["II"]), shade=Shade(explanation)))
+    ((_, x, _, width, *_),) = found
+    assert (x, width) == (draw.MARGIN_MM + draw.PULSE_MM + 50.0, 20.0)
+
+
+def test_leads_that_are_shown_whole_need_no_map():
+    shade = Shade(an_explanation(("II", "V1"), V1=(3, 1.0)))
+    few = draw.layout(a_record(["II", "V1"]), shade=shade)
+    plain = draw.layout(a_record(["II", "V1"]))
+    assert few.height == plain.height + 2 * draw.LEGEND_MM
+    assert len(shades(draw.print_svg(a_record(["II", "V1"]), shade=shade))) == 1
+
+
+def test_the_legend_says_what_darker_means_and_what_is_never_shaded():
+    svg = draw.print_svg(a_record(), shade=Shade(an_explanation(II=(5, 2.0))))
+    legend = " ".join(texts(svg))
+    assert "what raised the atrial probability, darker = more" in legend
+    assert "never shaded: aVR, aVL, III, aVF (the model reads I and II instead)" in legend
+    assert "0.90; 0.30 once the 10% of the windows" in legend and "0.88 with 10%" in legend
+    told = ET.fromstring(svg).get("data-shaded")
+    assert "II (100%)" in told and "II at 1.0 to 1.2 s" in told
+    assert told in ET.fromstring(svg).find(f"{SVG}desc").text
+    left_out = Shade(an_explanation(("I", "II", "V2"), II=(5, 2.0)))
+    assert "left out here: V1" in " ".join(texts(draw.print_svg(a_record(), shade=left_out)))
+
+
+def test_only_the_part_of_a_segment_that_is_printed_is_shaded():
+    shade = Shade(an_explanation(("II",), 10.0, II=(24, 1.0)))  # 14.8 to 15.0 s
+    record = a_record(["II"], duration_s=30.0)
+    ((_, x, _, width, *_),) = shades(draw.print_svg(record, start_s=14.9, shade=shade))
+    assert x == draw.MARGIN_MM + draw.PULSE_MM
+    assert width == pytest.approx(2.5, abs=0.011)
+    assert not shades(draw.print_svg(record, start_s=20.0, shade=shade))
+
+
+def test_an_unmoved_probability_and_an_abstention_are_said():
+    flat = draw.layout(a_record(), shade=Shade(an_explanation()))
+    assert "No window of 0.2 s alone moved" in flat.shaded
+    none = draw.print_svg(a_record(), shade=Shade(None))
+    assert not shades(none) and any("gave no answer" in text for text in texts(none))
+
+
+def test_both_pictures_have_the_same_shades():
+    shade = Shade(an_explanation(("II",), II=(20, 1.0)))
+    (band,) = [p for p in draw.layout(a_record(["II"]), shade=shade).primitives
+               if isinstance(p, draw.Band) and p.lead]  # fmt: skip
+    png = draw.print_png(a_record(["II"]), px_per_mm=8.0, shade=shade)
+    image = np.asarray(Image.open(io.BytesIO(png)))
+    colour = [int(band.colour[i : i + 2], 16) for i in (1, 3, 5)]
+    inside = image[round(band.y * 8) + 4, round(band.x * 8) + 4]
+    assert np.abs(inside.astype(int) - colour).max() <= 4
+    assert (
+        np.abs(image[round(band.y * 8) + 4, round(band.x * 8) - 4].astype(int) - colour).max() > 4
+    )
