@@ -7,11 +7,14 @@ from dataclasses import replace
 from types import ModuleType
 
 from ecg.errors import EcgError, UnknownFormatError, UnreadableError
-from ecg.formats import csv, json, npz, wfdb
+from ecg.formats import csv, dicom, edf, json, npz, wfdb
 from ecg.formats.source import MAX_RECORDS, File, Hints, check_count, unpack
 from ecg.record import Record
 
-READABLE = "JSON, NPZ, CSV, or a WFDB record (.hea and .dat, or a zip of them)"
+READABLE = (
+    "JSON, NPZ, CSV, DICOM ECG waveforms, EDF or BDF, or a WFDB record (.hea and .dat, or a zip of "
+    "them)"
+)
 
 __all__ = ["MAX_RECORDS", "READABLE", "File", "Hints", "read", "read_at_once"]
 
@@ -73,7 +76,7 @@ def _unzipped(files: Sequence[File], hints: Hints) -> list[File]:
 def _reader(file: File) -> ModuleType | None:
     """The one that recognises the content, or else the one of the name or the declared type."""
     for says in ("matches", "claims"):
-        for reader in (npz, json, wfdb, csv):
+        for reader in (npz, dicom, edf, json, wfdb, csv):
             if getattr(reader, says)(file):
                 return reader
     return None
