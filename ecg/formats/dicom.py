@@ -10,12 +10,12 @@ from pydicom import uid
 
 from ecg.errors import TooLargeError, UnreadableError, UnservableError
 from ecg.formats.dicom_elements import PREAMBLE_BYTES, Item, data_set
-from ecg.formats.dicom_object import LEAD_NUMBERS, write
+from ecg.formats.dicom_object import LEAD_NUMBERS, for_twelve_lead, write
 from ecg.formats.source import File, Hints, check_count
 from ecg.leads import canonical
 from ecg.record import MIN_DURATION_S, Meta, Record, make_record
 
-__all__ = ["claims", "counts", "matches", "read", "write"]
+__all__ = ["claims", "counts", "for_twelve_lead", "matches", "read", "write"]
 
 ECG_CLASSES = {
     uid.TwelveLeadECGWaveformStorage,

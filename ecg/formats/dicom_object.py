@@ -7,6 +7,8 @@ no sample is changed: 12-lead, general, ambulatory (below 200 Hz) or general 32-
 from __future__ import annotations
 
 import io
+import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydicom import uid
@@ -17,6 +19,7 @@ from pydicom.valuerep import DSfloat
 from ecg.formats.counts import MISSING, to_counts
 from ecg.leads import CHEST_LEADS, LEADS
 from ecg.record import Record
+from ecg.waveform import resample
 
 # ISO/IEEE 11073-10101 within its partition 2, and SCP-ECG: a lead has the same number in both.
 LEAD_NUMBERS = {
@@ -58,6 +61,17 @@ def write(record: Record) -> bytes:
     file = io.BytesIO()
     out.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def for_twelve_lead(record: Record) -> Record:
+    """A record without gaps at the least multiple of its fs that the 12-lead class allows. Its own
+    samples stay what they are; those in between follow from them."""
+    times = math.ceil(TWELVE_LEAD_FS[0] / record.fs)
+    if times <= 1:
+        return record
+    sig = resample(record.sig, record.fs, times * record.fs)
+    sig[:, ::times] = record.sig
+    return replace(record, sig=sig, fs=times * record.fs)
 
 
 def _sop_class(record: Record) -> uid.UID:

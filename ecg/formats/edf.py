@@ -217,8 +217,8 @@ def _millivolts(signals: list[Signal], starts: np.ndarray | None, hints: Hints) 
             row[at] = _scaled(signal, signal.counts[records, samples], factor)
     # Data records are of one length: what the last one lacked was filled up.
     sure = max(0, total - n_samples + 1)
-    recorded = np.flatnonzero(~np.isnan(sig[:, sure:]).all(axis=0))
-    return sig[:, : sure + (int(recorded[-1]) + 1 if len(recorded) else 0)]
+    recorded = ~np.isnan(sig[:, sure:]).all(axis=0)
+    return sig[:, : total - int(np.argmax(recorded[::-1])) if recorded.any() else sure]
 
 
 def _blocks(n_records: int, n_samples: int) -> Iterator[tuple[slice, slice]]:
@@ -302,10 +302,11 @@ def write(record: Record) -> bytes:
     stamps = b"".join(_stamp(i * Decimal(seconds)) for i in range(n_records))
     body[:, -_TIME_SAMPLES:] = np.frombuffer(stamps, "<i2").reshape(n_records, -1)
     header = _header(record, n_records, seconds)
-    reach = f"{_LARGEST * step:.8g}"
+    unit, in_uv = next((u, x) for u, x in (("uV", 1), ("mV", 1e3), ("V", 1e6)) if step <= 100 * x)
+    reach = f"{_LARGEST * step / in_uv:.8g}"
     made_by = "none: made by a model" if record.meta.synthetic else ""
     columns = [
-        (f"ECG {lead}", made_by, "uV", f"-{reach}", reach, -_LARGEST, _LARGEST, "", per_record, "")
+        (f"ECG {lead}", made_by, unit, f"-{reach}", reach, -_LARGEST, _LARGEST, "", per_record, "")
         for lead in record.leads
     ]
     columns.append(("EDF Annotations", "", "", "-1", "1", -32768, 32767, "", _TIME_SAMPLES, ""))
@@ -340,15 +341,12 @@ def _data_records(n_samples: int, fs: float, n_leads: int) -> tuple[int, str]:
     that EDF allows, and a divisor of the whole where there is one. The rest of the last one is
     missing otherwise."""
     largest = max(1, min(n_samples, (_RECORD_BYTES // 2 - _TIME_SAMPLES) // n_leads))
-    least = max(1, int(fs / 10))
-    candidates = [
-        (n_samples % n != 0, abs(n - fs), n, f"{n / fs:.7g}")
-        for n in range(min(least, largest), largest + 1)
-        if len(f"{n / fs:.7g}") <= 8 and math.isclose(n / float(f"{n / fs:.7g}"), fs, rel_tol=1e-9)
-    ]
-    if not candidates:
-        raise UnservableError("has a sampling frequency that EDF's header does not hold", "fs")
-    _, _, per_record, seconds = min(candidates)
+    ranked = []
+    for n in range(min(max(1, int(fs / 10)), largest), largest + 1):
+        seconds = f"{n / fs:.6g}"  # 8 characters from 0.0001 s on
+        inexact = not math.isclose(n / float(seconds), fs, rel_tol=1e-9)
+        ranked.append((inexact, n_samples % n != 0, abs(n - fs), n, seconds))
+    *_, per_record, seconds = min(ranked)
     return per_record, seconds
 
 

@@ -600,6 +600,16 @@ def test_what_is_synthetic_says_so_everywhere_and_is_read_as_such(rng):
     assert all(b"secret-id" not in dicom.write(record) for record in (made, real))
 
 
+def test_a_record_is_brought_to_what_the_twelve_lead_class_allows_around_its_own_samples(record):
+    brought = dicom.for_twelve_lead(record)
+    assert (brought.fs, brought.n_samples) == (200, 2 * record.n_samples)
+    np.testing.assert_array_equal(brought.sig[:, ::2], record.sig)
+    laws = brought.sig[1] - brought.sig[0] - brought.sig[2]
+    assert np.abs(laws).max() < 2e-3  # as in PTB-XL's whole uV
+    assert written(brought).SOPClassUID == uid.TwelveLeadECGWaveformStorage
+    assert dicom.for_twelve_lead(brought) is brought
+
+
 def test_every_object_has_uids_of_its_own(record):
     keywords = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     uids = [written(record)[keyword].value for _ in range(3) for keyword in keywords]
