@@ -206,8 +206,8 @@ async def post_synthesize(request: Request) -> Response:
         media_type = accepted(request, ("application/json", *synthesize.FORMATS))
         asked = synthesize.read_request(files[0].content)
         labels, order = synthesize.order(asked, card)
-        if media_type.startswith("image/") and order.n > 1:
-            raise UnservableError("must be 1 for a picture", "n")
+        if media_type in synthesize.OF_ONE and order.n > 1:
+            raise UnservableError(f"must be 1 for {synthesize.OF_ONE[media_type]}", "n")
         sig = twelve_leads(await inflight(order))
         metrics.SEGMENTS.labels("synthesize", "answered").inc(order.n)
         generated = Generated(sig, card.fs, labels, order.seed)

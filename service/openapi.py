@@ -12,7 +12,7 @@ from service.synthesize import FORMATS
 DESCRIPTION = (
     "Posts electrocardiograms, gets the atrial-substrate status and SCP statements. "
     "**For research; not for the care of patients.** A body is recognised by its content: JSON, "
-    "NPZ, CSV, a WFDB zip, or a multipart upload of files in the field `file`."
+    "NPZ, CSV, DICOM, EDF, a WFDB zip, or a multipart upload of files in the field `file`."
 )
 
 _RECORD: dict[str, Any] = {
@@ -62,6 +62,7 @@ BODY: dict[str, Any] = {
             "application/x-npz": _BINARY,
             "text/csv": _BINARY,
             "application/zip": _BINARY,
+            "application/dicom": _BINARY,
             "application/octet-stream": _BINARY,
             "multipart/form-data": {
                 "schema": {

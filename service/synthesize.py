@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ecg.card import GeneratorCard
 from ecg.draw import print_png, print_svg
 from ecg.errors import UnreadableError, UnservableError
+from ecg.formats import dicom
 from ecg.generated import Generated, as_csv, as_npz, as_wfdb_zip, implied
 from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, Labels, encode
 from ecg.leads import LEADS
@@ -118,6 +119,10 @@ def _as_svg(generated: Generated) -> bytes:
     return print_svg(generated.record(0)).encode()
 
 
+def _as_dicom(generated: Generated) -> bytes:
+    return dicom.write(dicom.for_twelve_lead(generated.record(0)))
+
+
 # Media type -> how the answer is written; JSON is the default and written by the edge.
 FORMATS: dict[str, Callable[[Generated], bytes]] = {
     "application/x-npz": as_npz,
@@ -125,4 +130,6 @@ FORMATS: dict[str, Callable[[Generated], bytes]] = {
     "image/png": _as_png,
     "image/svg+xml": _as_svg,
     "application/zip": as_wfdb_zip,
+    "application/dicom": _as_dicom,
 }
+OF_ONE = {"image/png": "a picture", "image/svg+xml": "a picture", "application/dicom": "an object"}

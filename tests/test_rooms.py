@@ -33,7 +33,7 @@ TIERS = (
     {"generation", "strip"},
 )
 # What several formats are made of; a format itself is known to no other.
-NO_FORMATS = {"source", "channels", "markup", "huffman", "xli", "sampled"}
+NO_FORMATS = {"source", "channels", "markup", "huffman", "xli", "sampled", "counts"}
 NAMES_OF_NO_IDEA = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
 
 

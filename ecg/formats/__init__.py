@@ -7,13 +7,13 @@ from dataclasses import replace
 from types import ModuleType
 
 from ecg.errors import EcgError, UnknownFormatError, UnreadableError
-from ecg.formats import aecg, csv, fhir, ishne, json, muse, npz, scp, sierra, wfdb
+from ecg.formats import aecg, csv, dicom, edf, fhir, ishne, json, muse, npz, scp, sierra, wfdb
 from ecg.formats.source import MAX_RECORDS, File, Hints, check_count, unpack
 from ecg.record import Record
 
 READABLE = (
-    "JSON, NPZ, CSV, a WFDB record (.hea and .dat, or a zip of them), HL7 aECG, GE MUSE XML, "
-    "Philips Sierra XML, SCP-ECG, ISHNE Holter, or a FHIR Observation"
+    "JSON, NPZ, CSV, a WFDB record (.hea and .dat, or a zip of them), DICOM, EDF or BDF, HL7 aECG, "
+    "GE MUSE XML, Philips Sierra XML, SCP-ECG, ISHNE Holter, or a FHIR Observation"
 )
 
 __all__ = ["MAX_RECORDS", "READABLE", "File", "Hints", "read", "read_at_once"]
@@ -76,7 +76,7 @@ def _unzipped(files: Sequence[File], hints: Hints) -> list[File]:
 def _reader(file: File) -> ModuleType | None:
     """The one that recognises the content, or else the one of the name or the declared type."""
     for says in ("matches", "claims"):
-        for reader in (npz, ishne, scp, aecg, muse, sierra, fhir, json, wfdb, csv):
+        for reader in (npz, dicom, edf, ishne, scp, aecg, muse, sierra, fhir, json, wfdb, csv):
             if getattr(reader, says)(file):
                 return reader
     return None

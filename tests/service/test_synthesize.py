@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pydicom
 import pytest
 
 from ecg.formats import File, Hints, read
@@ -148,6 +149,27 @@ def test_every_format_holds_the_same_ecgs(client: httpx.Client) -> None:
     assert "Synthetic ECG, not a patient's" in svg
 
 
+def test_a_dicom_object_is_a_valid_twelve_lead_ecg_that_says_it_is_synthetic(
+    client: httpx.Client,
+) -> None:
+    request = {"statements": ["AFIB"], "seed": 11, "num_steps": 4}
+    expected = np.array(ask(client, **request).json()["sig"])[0]
+    content = ask(client, "application/dicom", **request).content
+    found = pydicom.dcmread(io.BytesIO(content))
+    assert found.SOPClassUID == pydicom.uid.TwelveLeadECGWaveformStorage
+    assert found.SyntheticData == "YES"
+    # The class begins at 200 Hz: every second sample is the ECG's, as in the other formats.
+    assert found.WaveformSequence[0].SamplingFrequency == 200
+    millivolts = found.waveform_array(0).T / 1000
+    assert np.abs(millivolts[:, ::2] - expected).max() < 6e-4
+    between = (expected[:, :-1] + expected[:, 1:]) / 2
+    assert np.abs(millivolts[:, 1:-1:2] - between).max() < np.abs(np.diff(expected)).max()
+    (record,) = read([File(content)], Hints())
+    assert (record.leads, record.fs, record.duration_s) == (LEADS, 200, 10)
+    assert record.meta.synthetic
+    assert client.post("/classify", content=content).status_code == 200
+
+
 def test_company_does_not_change_an_answer(generator_url: str) -> None:
     requests = [
         {"seed": i, "n": 1 + i % 3, "num_steps": 3 + i % 4, "guidance_scale": 1 + (i % 2) * 0.7}
@@ -196,7 +218,7 @@ def test_a_store_without_a_generator_says_so(url_without_generator: str) -> None
 def test_other_refusals(client: httpx.Client) -> None:
     problem(client.post("/synthesize", content=b"{"), 400)
     problem(client.post("/synthesize", json={}, headers={"Accept": "text/html"}), 406)
-    for media_type in ("image/png", "image/svg+xml"):
-        picture = {"Accept": media_type}
-        assert "n: " in problem(client.post("/synthesize", json={"n": 2}, headers=picture), 422)
+    for media_type in ("image/png", "image/svg+xml", "application/dicom"):
+        one = {"Accept": media_type}
+        assert "n: " in problem(client.post("/synthesize", json={"n": 2}, headers=one), 422)
     problem(client.get("/synthesize"), 405)
