@@ -19,12 +19,11 @@ from ecg.formats import File, Hints
 from ecg.generated import Generated, twelve_leads
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier, Generator
-from service import classify, logs, metrics, openapi, pages, problems, synthesize
+from service import classify, fhir, logs, metrics, openapi, pages, problems, synthesize
 from service.answering import accepted, answer, json_response, refused
 from service.balance import Balance
 from service.batcher import QueueFull
 from service.engine import Engine
-from service.schemas import ClassifyAnswer
 from service.settings import Settings
 from service.synthesize import SynthesizeRequest
 
@@ -61,8 +60,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.post(
         "/classify",
         response_model=None,
-        responses=openapi.responses(ClassifyAnswer),
-        openapi_extra=openapi.BODY,
+        responses=openapi.CLASSIFY_RESPONSES,
+        openapi_extra=openapi.CLASSIFY,
         summary="Atrial-substrate status and SCP statements of 1 to 64 records",
     )(post_classify)
     app.post(
@@ -110,15 +109,21 @@ async def post_classify(request: Request) -> Response:
     card = engine.classifier.card
     hints = _hints(request)
 
-    async def work(files: list[File], deadline: float) -> dict[str, Any]:
-        accepted(request, ("application/json",))
+    async def work(files: list[File], deadline: float) -> dict[str, Any] | Response:
+        fhir_version = fhir.asked(request)
         records = await engine.read(files, hints)
         results = await classify.answer(records, card, engine.batcher, engine.in_thread, deadline)
-        return {
+        value = {
             "research_use_only": True,
             "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
             "results": results,
         }
+        if fhir_version is None:
+            return value
+        value["request_id"] = request.state.request_id
+        if len(results) <= classify.FEW:
+            return fhir.response(value, fhir_version)
+        return await engine.in_thread(fhir.response, value, fhir_version)
 
     return await answer(request, "classify", work)
 
