@@ -39,7 +39,7 @@ async def answer(request: Request, endpoint: str, work: Work) -> Response:
 
 async def _answer(request: Request, endpoint: str, work: Work) -> Response:
     settings: Settings = request.app.state.settings
-    request_id = logs.new_request_id()
+    request.state.request_id = request_id = logs.new_request_id()
     started = time.perf_counter()
     arrived = asyncio.get_running_loop().time()
     limit = asyncio.timeout_at(arrived + settings.timeout_s)
@@ -100,18 +100,21 @@ def json_response(value: dict[str, Any], request_id: str | None = None) -> Respo
 
 def accepted(request: Request, offered: tuple[str, ...]) -> str:
     """The first offered media type that the client accepts, in its order. Errors: Problem 406."""
-    header = request.headers.get("accept", "*/*")
-    ranked = sorted(
-        (part.split(";") for part in header.lower().split(",") if part.strip()),
-        key=_preference,
-        reverse=True,
-    )
-    for name, *_ in ranked:
+    for name, *_ in accept_ranges(request):
         for media_type in offered:
             group = media_type.split("/")[0] + "/*"
-            if name.strip() in (media_type, group, "*/*"):
+            if name in (media_type, group, "*/*"):
                 return media_type
     raise problems.not_acceptable(", ".join(offered))
+
+
+def accept_ranges(request: Request) -> list[list[str]]:
+    """The media types that the client accepts, in its order and lower case, each followed by its
+    parameters."""
+    header = request.headers.get("accept", "*/*")
+    parts = (part.strip().split(";") for part in header.lower().split(",") if part.strip())
+    ranked = sorted(parts, key=_preference, reverse=True)
+    return [[name.strip(), *parameters] for name, *parameters in ranked]
 
 
 def _preference(part: list[str]) -> float:

@@ -23,12 +23,11 @@ from ecg.shading import Shade
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier, Generator
 from ecg.strip import strip_svg
-from service import classify, explaining, logs, metrics, openapi, pages, problems, synthesize
+from service import classify, explaining, fhir, logs, metrics, openapi, pages, problems, synthesize
 from service.answering import accepted, answer, at, extend, json_response, refused
 from service.balance import Balance
 from service.batcher import QueueFull
 from service.engine import Engine
-from service.schemas import ClassifyAnswer
 from service.settings import Settings
 from service.synthesize import SynthesizeRequest
 
@@ -65,8 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.post(
         "/classify",
         response_model=None,
-        responses=openapi.responses(ClassifyAnswer),
-        openapi_extra=openapi.CLASSIFY_BODY,
+        responses=openapi.CLASSIFY_RESPONSES,
+        openapi_extra=openapi.CLASSIFY,
         summary="Atrial-substrate status and SCP statements of 1 to 64 records",
     )(post_classify)
     app.post(
@@ -120,8 +119,8 @@ async def post_classify(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     card = engine.classifier.card
 
-    async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any]:
-        accepted(request, ("application/json",))
+    async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any] | Response:
+        fhir_version = fhir.asked(request)
         explained = explaining.asked(request.query_params.get("explain"))
         records = await _read(request, files, limit)
         given = records, card, engine.batcher, engine.in_thread, at(limit)
@@ -130,11 +129,17 @@ async def post_classify(request: Request) -> Response:
             results = await explaining.answer(*given, at_most)
         else:
             results = await classify.answer(*given)
-        return {
+        value = {
             "research_use_only": True,
             "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
             "results": results,
         }
+        if fhir_version is None:
+            return value
+        value["request_id"] = request.state.request_id
+        if len(results) <= classify.FEW:
+            return fhir.response(value, fhir_version)
+        return await engine.in_thread(fhir.response, value, fhir_version)
 
     return await answer(request, "classify", work)
 

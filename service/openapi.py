@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.schemas import ProblemAnswer, SynthesizeAnswer
+from service.schemas import ClassifyAnswer, ProblemAnswer, SynthesizeAnswer
 from service.synthesize import FORMATS
 
 DESCRIPTION = (
     "Posts electrocardiograms, gets the atrial-substrate status and SCP statements. "
     "**For research; not for the care of patients.** A body is recognised by its content: JSON, "
-    "NPZ, CSV, DICOM, EDF, a WFDB zip, or a multipart upload of files in the field `file`."
+    "NPZ, HDF5, CSV, DICOM, EDF, HL7 aECG, GE MUSE and Philips XML, SCP-ECG, ISHNE, FHIR, WFDB (a "
+    "zip), or a multipart upload of files in the field `file`."
 )
 
 _RECORD: dict[str, Any] = {
@@ -38,6 +39,13 @@ _RECORDS: dict[str, Any] = {
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
+_FHIR: dict[str, Any] = {
+    "type": "object",
+    "required": ["resourceType"],
+    "properties": {"resourceType": {"type": "string", "enum": ["Observation", "Bundle"]}},
+    "description": "R4, R4B or R5: an Observation with SampledData a lead, or a Bundle of such",
+}
+
 _HINTS = {
     "fs": ("Hz, for CSV and for NPZ without `fs`", "500"),
     "leads": ("comma-separated, for arrays without lead names", "I,II,V1"),
@@ -59,6 +67,7 @@ BODY: dict[str, Any] = {
         "required": True,
         "content": {
             "application/json": {"schema": {"oneOf": [_RECORD, _RECORDS]}},
+            "application/fhir+json": {"schema": _FHIR},
             "application/x-npz": _BINARY,
             "text/csv": _BINARY,
             "application/zip": _BINARY,
@@ -93,7 +102,7 @@ def explained(what: str) -> dict[str, Any]:
     return {**BODY, "parameters": [*BODY["parameters"], flag]}
 
 
-CLASSIFY_BODY = explained(
+_CLASSIFY = explained(
     "1 adds to each result which windows of which leads moved the atrial probability, in the "
     "segment that decides the record. Some 400 model runs a record: few records a request "
     "(`ECG_MAX_EXPLAINED`), more is 422."
@@ -102,6 +111,24 @@ PRINT_BODY = explained(
     "1 shades the print by what moved the atrial probability, in the segment that decides the "
     "record, where the print then begins; with `start_s`, in the one that decides of those shown."
 )
+_FORMS: list[dict[str, Any]] = [
+    {
+        "name": "format",
+        "in": "query",
+        "required": False,
+        "description": "of the answer; comes before `Accept`",
+        "schema": {"type": "string", "enum": ["json", "fhir"]},
+    },
+    {
+        "name": "fhir",
+        "in": "query",
+        "required": False,
+        "description": "asks for FHIR of this version; R4 where only FHIR is asked for, as with "
+        "`Accept: application/fhir+json`, whose `fhirVersion` may be 4.0, 4.3 or 5.0",
+        "schema": {"type": "string", "enum": ["R4", "R4B", "R5"]},
+    },
+]
+CLASSIFY: dict[str, Any] = {**_CLASSIFY, "parameters": [*_CLASSIFY["parameters"], *_FORMS]}
 
 _PROBLEMS = {
     400: "The body could not be read",
@@ -113,11 +140,6 @@ _PROBLEMS = {
     500: "Internal error",
     503: "No answer in time; see Retry-After",
 }
-
-
-def responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """200 with `model`, and the problems."""
-    return {200: {"model": model}, **_problem_responses()}
 
 
 def _problem_responses() -> dict[int | str, dict[str, Any]]:
@@ -136,6 +158,26 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """A JSON body of `model`, which the endpoint reads itself."""
     return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
 
+
+_BUNDLE: dict[str, Any] = {
+    "type": "object",
+    "required": ["resourceType", "type", "entry"],
+    "properties": {
+        "resourceType": {"type": "string", "enum": ["Bundle"]},
+        "type": {"type": "string", "enum": ["collection"]},
+        "entry": {
+            "type": "array",
+            "description": "the model as Device; and for each record, in their order, a "
+            "DiagnosticReport, an Observation of the signal quality, one of the atrial substrate "
+            "and one of each statement, a RiskAssessment and a Provenance",
+            "items": {"type": "object"},
+        },
+    },
+}
+CLASSIFY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": ClassifyAnswer, "content": {"application/fhir+json": {"schema": _BUNDLE}}},
+    **_problem_responses(),
+}
 
 SYNTHESIZE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

@@ -217,7 +217,7 @@ def _millivolts(signals: list[Signal], starts: np.ndarray | None, hints: Hints) 
             row[at] = _scaled(signal, signal.counts[records, samples], factor)
     # Data records are of one length: what the last one lacked was filled up.
     sure = max(0, total - n_samples + 1)
-    recorded = ~np.isnan(sig[:, sure:]).all(axis=0)
+    recorded = np.asarray(~np.isnan(sig[:, sure:]).all(axis=0))
     return sig[:, : total - int(np.argmax(recorded[::-1])) if recorded.any() else sure]
 
 
