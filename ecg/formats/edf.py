@@ -19,7 +19,16 @@ from ecg.errors import TooLargeError, UnreadableError, UnservableError
 from ecg.formats.counts import MISSING, to_counts
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
-from ecg.record import MILLIVOLTS, Meta, Record, check_fs, make_record
+from ecg.record import (
+    MILLIVOLTS,
+    Meta,
+    Record,
+    Stored,
+    check_fs,
+    is_long,
+    make_record,
+    make_stored_record,
+)
 
 MAX_SIGNALS = 4096
 MAX_PIECES = 200_000  # of a file with gaps
@@ -95,9 +104,12 @@ def read(file: File, hints: Hints) -> list[Record]:
             ignored.append(signal.label or "unnamed")
         else:
             rows[name] = signal
-    sig = _millivolts(list(rows.values()), recording.starts, hints)
+    chosen, leads = list(rows.values()), list(rows)
     meta = Meta(None, tuple(ignored), recording.synthetic)
-    return [make_record(sig, fs, list(rows), "mV", meta)]
+    if recording.starts is None and _may_stay(chosen, fs):
+        return [make_stored_record(_stored(chosen, hints), fs, leads, meta)]
+    sig = _millivolts(chosen, recording.starts, hints)
+    return [make_record(sig, fs, leads, "mV", meta)]
 
 
 def parse(file: File) -> Recording:
@@ -192,6 +204,35 @@ def _leads(labels: list[str], hints: Hints) -> list[str | None]:
     if len(unnamed) == 1 and "ECG" in plain[unnamed[0]]:
         return ["I" if i == unnamed[0] else None for i in range(len(labels))]
     return names
+
+
+def _may_stay(signals: list[Signal], fs: float) -> bool:
+    """Whether the samples of a long record need not be turned into mV before they are used."""
+    in_16_bits = all(s.counts.ndim == 2 for s in signals)
+    return (
+        in_16_bits
+        and len({s.missing for s in signals}) == 1
+        and is_long(signals[0].counts.size, fs)
+    )
+
+
+def _stored(signals: list[Signal], hints: Hints) -> Stored:
+    n_samples = signals[0].counts.shape[1]
+
+    def take(start: int, stop: int) -> np.ndarray:
+        first, last = start // n_samples, -(-stop // n_samples)
+        at = slice(start - first * n_samples, stop - first * n_samples)
+        return np.stack([s.counts[first:last].reshape(-1)[at] for s in signals])
+
+    return Stored(
+        take,
+        len(signals),
+        signals[0].counts.size,
+        np.array([s.gain * _factor(s, hints) for s in signals]),
+        np.array([-s.offset / s.gain for s in signals]),
+        sum(s.counts.nbytes for s in signals),
+        signals[0].missing,
+    )
 
 
 def _millivolts(signals: list[Signal], starts: np.ndarray | None, hints: Hints) -> np.ndarray:

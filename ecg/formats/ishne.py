@@ -1,7 +1,7 @@
 """ISHNE Holter (Badilini 1998): a header of 522 bytes, a variable block, and int16 frames.
 
 Read without ecgdatakit, which copies every sample as float64: of 24 hours, a gigabyte. Here the
-samples stay a view on the file's bytes until a Record is made of them.
+samples stay a view on the file's bytes, of a long record for good.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from ecg.errors import UnreadableError, UnservableError
 from ecg.formats.channels import CHUNK, ignored_names
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
-from ecg.record import MAX_DURATION_S, Meta, Record, check_fs, in_millivolts, make_record
+from ecg.record import (
+    MAX_DURATION_S,
+    Meta,
+    Record,
+    Stored,
+    check_fs,
+    in_millivolts,
+    is_long,
+    make_record,
+    make_stored_record,
+)
 
 MAGIC = b"ISHNE1.0"
 HEADER_BYTES = 522
@@ -101,16 +111,32 @@ def to_record(held: Frames, hints: Hints) -> Record:
     n_samples = held.counts.shape[1]
     if n_samples > MAX_DURATION_S * held.fs:  # before anything is allocated for it
         raise UnservableError(f"lasts more than {MAX_DURATION_S / 3600:g} h", "sig")
-    sig = np.empty((len(rows), n_samples), dtype=np.float32)
-    for row, i in enumerate(rows):
+    for i in rows:
         if not held.microvolts[i]:
             raise UnservableError("carries no amplitude resolution", f"leads[{i}]")
+    leads = [names[i] for i in rows]
+    meta = Meta(None, ignored_names([name for name in names if not canonical(name)]))
+    if is_long(n_samples, held.fs):
+        return make_stored_record(_stored(held, rows), held.fs, leads, meta)
+    sig = np.empty((len(rows), n_samples), dtype=np.float32)
+    for row, i in enumerate(rows):
         for at in range(0, n_samples, CHUNK):
             piece = held.counts[i, at : at + CHUNK]
             sig[row, at : at + CHUNK] = in_millivolts(piece * held.microvolts[i], "uV")
             sig[row, at : at + CHUNK][piece == FAULT] = np.nan
-    meta = Meta(None, ignored_names([name for name in names if not canonical(name)]))
-    return make_record(sig, held.fs, [names[i] for i in rows], "mV", meta)
+    return make_record(sig, held.fs, leads, "mV", meta)
+
+
+def _stored(held: Frames, rows: list[int]) -> Stored:
+    return Stored(
+        lambda start, stop: held.counts[rows, start:stop],
+        len(rows),
+        held.counts.shape[1],
+        np.array([held.microvolts[i] for i in rows]) * 1e-3,
+        np.zeros(len(rows)),
+        held.counts.nbytes,
+        FAULT,
+    )
 
 
 def _n_frames(declared: int, available: int, n_leads: int) -> int:

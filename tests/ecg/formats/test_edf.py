@@ -11,7 +11,7 @@ import pytest
 from ecg.errors import EcgError, UnreadableError, UnservableError
 from ecg.formats import File, Hints, edf, read
 from ecg.leads import LEADS
-from ecg.record import Meta, Record, make_record
+from ecg.record import Meta, Record, Stored, make_record
 
 UNIT = {"dimension": "uV", "physical_min": -32768, "physical_max": 32767}
 DIGITAL = {"digital_min": -32768, "digital_max": 32767}
@@ -298,6 +298,23 @@ def test_a_day_is_read_with_little_beside_the_record(rng, peak_mb):
     assert time.process_time() - started < 0.1
     assert signal.counts.shape == (86_400, 250)
     assert not signal.counts.flags.owndata
+
+
+def test_a_long_record_stays_as_it_is_stored(rng):
+    signals = [("ECG II", "uV", -1000, 2000, -32768, 32767, 250), ("SpO2", "%", 0, 1, 0, 9, 7)]
+    signals.append(("V1", "mV", -5, 5, -32767, 32767, 250))
+    counts = rng.integers(-9000, 9000, (700, 507), dtype=np.int16)
+    counts[3, 300] = -32768  # below V1's digital range
+    signals[0] = (*signals[0][:4], -32767, 32767, 250)
+    record = one(raw(signals, len(counts), data=counts.tobytes()))
+    assert isinstance(record.samples, Stored)
+    second, v1 = counts[:, :250].ravel(), counts[:, 257:].ravel()
+    scaled = np.stack([-1 + (second + 32767.0) * 3 / 65534, -5 + (v1 + 32767.0) * 10 / 65534])
+    scaled[1, 3 * 250 + 43] = np.nan
+    np.testing.assert_allclose(record.sig, scaled, rtol=0, atol=1e-6)
+    for start, stop in ((0, 5), (249, 251), (740, 1303), (174_990, 175_000)):
+        np.testing.assert_array_equal(record.piece(start, stop), record.sig[:, start:stop])
+    assert record.meta.ignored_channels == ("SpO2",)
 
 
 def test_mutated_files_raise_no_error_but_ours(tmp_path, counts, rng):

@@ -8,6 +8,7 @@ import pytest
 
 from ecg.errors import UnreadableError, UnservableError
 from ecg.formats import File, Hints, ishne, read
+from ecg.record import Stored
 from tests.ecg.formats.mutations import survives
 
 CODES = {"X": 2, "I": 5, "II": 6, "III": 7, "aVR": 8, "aVL": 9, "aVF": 10, "V1": 11, "V6": 16,
@@ -184,6 +185,17 @@ def test_hours_take_little_beyond_their_samples(peak_mb):
     with peak_mb(3.2 * 4 * hours.size / 1e6 + 40):  # float32, its checked copy, and a chunk
         record = only(content)
     assert record.duration_s == 4 * 3600
+
+
+def test_a_long_record_stays_as_it_is_stored(rng):
+    counts = rng.integers(-3000, 3000, (3, 200 * 900)).astype("<i2")
+    counts[1, 777] = ishne.FAULT
+    record = only(written(counts))
+    assert isinstance(record.samples, Stored)
+    scaled = expected(counts)
+    scaled[1, 777] = np.nan
+    np.testing.assert_allclose(record.sig, scaled, rtol=1e-6)
+    np.testing.assert_array_equal(record.piece(700, 800), record.sig[:, 700:800])
 
 
 def test_mutations_are_read_or_refused(counts):
