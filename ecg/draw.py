@@ -220,7 +220,7 @@ def layout(
     kind = "Synthetic electrocardiogram" if record.meta.synthetic else "Electrocardiogram"
     description = f"{kind}, leads {', '.join(shown)}; {footer}; research use only."
     if shade:
-        description = f"{description} {shade.words()}"
+        description = f"{description} Shaded, darker is more. {shade.words()}"
     told = " ".join(description.split())
     return Layout(width, height, tuple(primitives), title, told, shade.words() if shade else "")
 
@@ -283,7 +283,9 @@ def _legend(
     out: list[Lines | Text | Band] = []
     leads = shade.explanation.leads if shade.explanation else ()
     whole = {s.lead for s in strips if (s.start_s, s.end_s) == (start_s, end_s)}
+    lines = shade.legend(list(dict.fromkeys(s.lead for s in strips)))
     if not set(leads) <= whole:
+        lines[-1] += "   map: each lead over the long strip's time"
         top += 2.0
         for row, lead in enumerate(leads):
             y, strip = top + row * MAP_MM, _Strip(lead, row, left, start_s, end_s, True)
@@ -296,7 +298,7 @@ def _legend(
         upright = [np.array([(x, top), (x, bottom)]) for x in seconds]
         out.append(Lines((*level, *upright), FINE_MM, BOLD))
         top = bottom
-    for i, line in enumerate(shade.legend(list(dict.fromkeys(s.lead for s in strips)))):
+    for i, line in enumerate(lines):
         top += LEGEND_MM
         out.append(Text(left, top, TEXT_MM, line))
         if shade.explanation and not i:

@@ -31,8 +31,9 @@ class Explanation:
     leads: names of `importance`'s rows; importance: what the atrial log odds lose without a window,
     [lead, window]: above 0 where it raised the probability. status: of the segment, and what is
     shaded: what raised the probability of an abnormal one, what lowered it in a normal one.
-    probability: of the segment whole; without_named: without the NAMED share of its windows that
-    speak most for `status`; without_random: without as many drawn at random, the mean of several.
+    probability: of the segment whole; threshold: from where on it is abnormal; without_named:
+    without the NAMED share of its windows that speak most for `status`; without_random: without as
+    many drawn at random, the mean of several.
     """
 
     segment: int
@@ -42,6 +43,7 @@ class Explanation:
     importance: np.ndarray
     status: Status
     probability: float
+    threshold: float
     without_named: float
     without_random: float
     window_s: float = WINDOW_S

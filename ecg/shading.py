@@ -51,7 +51,7 @@ class Shade:
             f"shaded: what {way} the atrial probability, darker = more   "
             f"{e.start_s:g} to {e.end_s:g} s in windows of {e.window_s:g} s"
         )
-        derived = [name for name in shown if name in LIMB_LEADS[2:]]
+        derived = [name for name in LIMB_LEADS[2:] if name in shown]
         unread = [name for name in shown if name not in (*e.leads, *derived)]
         if derived:
             first += f"   never shaded: {', '.join(derived)} (the model reads I and II instead)"
@@ -79,7 +79,7 @@ class Shade:
         way = "raised" if e.status == "abnormal" else "lowered"
         return (
             f"What {way} the atrial probability of {e.start_s:g} to {e.end_s:g} s lies in "
-            f"{_listed(leads)}, most of all in {_listed(where)}. {_check(e)}."
+            f"{_listed(leads)}, most of all in {_listed(where)}. {_check(e)}. {_hangs(e)}"
         )
 
 
@@ -90,6 +90,13 @@ def _check(e: Explanation) -> str:
         f"Atrial probability {said[0]}; {said[1]} once the {share} that matter most are flattened "
         f"to straight lines; {said[2]} with {share} at random"
     )
+
+
+def _hangs(e: Explanation) -> str:
+    without = "abnormal" if e.without_named >= e.threshold else "normal"
+    if without == e.status:
+        return f"Without them the answer would stay {e.status}: it does not hang on them alone."
+    return f"Without them the answer would turn {without}."
 
 
 def _two(p: float) -> str:

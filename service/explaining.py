@@ -178,6 +178,7 @@ async def explain(
         importance=lost[known],
         status=status,
         probability=float(probability[row]),
+        threshold=float(threshold[row]),
         without_named=float(checks[0]),
         without_random=float(checks[1:].mean()),
     )

@@ -251,7 +251,7 @@ def an_explanation(leads=INDEPENDENT_LEADS, start_s=0.0, n_windows=50, status="a
     for lead, (window, value) in cells.items():
         importance[leads.index(lead), window] = value
     end_s = start_s + n_windows * 0.2
-    return Explanation(0, start_s, end_s, tuple(leads), importance, status, 0.9, 0.3, 0.88)
+    return Explanation(0, start_s, end_s, tuple(leads), importance, status, 0.9, 0.5, 0.3, 0.88)
 
 
 def shades(svg):
@@ -319,11 +319,15 @@ def test_the_legend_says_what_darker_means_and_what_is_never_shaded():
     svg = draw.print_svg(a_record(), shade=Shade(an_explanation(II=(5, 2.0))))
     legend = " ".join(texts(svg))
     assert "what raised the atrial probability, darker = more" in legend
-    assert "never shaded: aVR, aVL, III, aVF (the model reads I and II instead)" in legend
+    assert "never shaded: III, aVR, aVL, aVF (the model reads I and II instead)" in legend
     assert "0.90; 0.30 once the 10% of the windows" in legend and "0.88 with 10%" in legend
+    assert "map: each lead over the long strip's time" in legend
     told = ET.fromstring(svg).get("data-shaded")
     assert "II (100%)" in told and "II at 1.0 to 1.2 s" in told
     assert told in ET.fromstring(svg).find(f"{SVG}desc").text
+    assert "Without them the answer would turn normal." in told
+    held = replace(an_explanation(II=(5, 2.0)), without_named=0.6)
+    assert "the answer would stay abnormal" in Shade(held).words()
     left_out = Shade(an_explanation(("I", "II", "V2"), II=(5, 2.0)))
     assert "left out here: V1" in " ".join(texts(draw.print_svg(a_record(), shade=left_out)))
 

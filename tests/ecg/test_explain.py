@@ -128,7 +128,7 @@ def test_log_odds_are_finite():
 )
 def test_what_speaks_for_the_answer(status, expected):
     lost = np.array([[2.0, -1.0]])
-    e = Explanation(0, 0.0, 0.4, ("II",), lost, status, 0.5, 0.5, 0.5)
+    e = Explanation(0, 0.0, 0.4, ("II",), lost, status, 0.5, 0.5, 0.5, 0.5)
     assert np.array_equal(e.speaking, expected)
-    flat = Explanation(0, 0.0, 0.4, ("II",), 0 * lost, status, 0.5, 0.5, 0.5)
+    flat = Explanation(0, 0.0, 0.4, ("II",), 0 * lost, status, 0.5, 0.5, 0.5, 0.5)
     assert not flat.speaking.any()

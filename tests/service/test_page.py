@@ -190,6 +190,45 @@ def test_a_long_record_shows_its_segments_and_prints_each(visit):
     assert fits(page)
 
 
+@both_widths
+def test_what_moved_the_probability_is_a_click_away(visit):
+    page = visit.page
+    visit.example("Atrial fibrillation")
+    plain = page.locator("#paper img").get_attribute("src")
+    assert not page.locator("#explained").is_visible()
+    button = page.get_by_role("button", name="Show what moved it")
+    with page.expect_response(re.compile("/print.*explain=1")):
+        button.click()
+    page.locator("#explained").wait_for()
+    words = visit.text("#explained")
+    assert re.search(r"raised the atrial probability of 0 to 10 s lies in \w+ \(\d+%\)", words)
+    assert "sensitive to, not what causes the finding" in words
+    assert "darker" in page.locator("#paper img").get_attribute("alt")
+    assert page.locator("#paper img").get_attribute("src") != plain
+    assert button.get_attribute("aria-pressed") == "true"
+    assert fits(page)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save SVG").click()
+    assert b"data-shaded" in Path(saved.value.path()).read_bytes()
+    with page.expect_response("**/print?*"):
+        button.click()
+    page.locator("#explained").wait_for(state="hidden")
+    assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_of_a_long_record_what_moved_the_deciding_segment_is_shown(visit):
+    page = visit.page
+    visit.choose(("holter.csv", a_long_csv()), fs=100)
+    visit.printed()
+    page.get_by_role("button", name="Show what moved it").click()
+    page.get_by_text("Print, 0:20 to 0:30 of 1:10").wait_for()
+    page.get_by_text("probability of 20 to 30 s").wait_for()
+    page.get_by_role("button", name="Later").click()
+    page.get_by_text("What lowered the atrial probability of 30 to 40 s").wait_for()
+    page.get_by_role("button", name="Later").click()
+    page.get_by_text("The model gave no answer here").wait_for()
+
+
 def test_an_unusable_record_is_not_answered_and_says_why(visit):
     visit.choose(("flat.csv", csv(np.full((1000, 1), 0.1), ["V1"])), fs=100)
     visit.printed()
@@ -198,6 +237,7 @@ def test_an_unusable_record_is_not_answered_and_says_why(visit):
     assert "V1" in visit.text(".reasons")
     assert "None of the" in visit.text("#statements")
     assert visit.page.locator(".scale").count() == 0
+    assert visit.page.locator("#explain").count() == 0
 
 
 @both_widths
@@ -271,6 +311,7 @@ def test_the_keyboard_is_enough(visit):
     visit.printed()
     assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
     assert visit.text("#status").startswith("Atrial substrate abnormal")
+    tab_to("#explain")
     tab_to("#save-svg")
     tab_to("#paper")
     tab_to("#statements summary")
