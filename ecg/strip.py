@@ -141,7 +141,7 @@ def _trace(found: Envelope, row: int, scale_mv: float) -> str:
         for i, (a, b) in enumerate(zip(top.tolist(), bottom.tolist(), strict=True))
         if a == a  # a column without a sample is NaN
     )
-    return f'<path data-row="{row}" stroke="{TRACE}" stroke-width="1" d="{d}"/>' if d else ""
+    return f'<path data-of-row="{row}" stroke="{TRACE}" stroke-width="1" d="{d}"/>' if d else ""
 
 
 def _axes(record: Record, row_s: float, n_rows: int) -> list[str]:
