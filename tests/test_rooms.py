@@ -29,8 +29,9 @@ TIERS = (
     {"quality"},
     {"prepare"},
     {"card"},
-    {"store", "formats", "draw", "generated"},
-    {"generation"},
+    {"store", "formats", "draw"},
+    {"generated", "generation"},
+    {"convert"},
 )
 NAMES_OF_NO_IDEA = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
 

@@ -1,19 +1,40 @@
-"""Bytes -> Records. The content decides which reader; names and declared types are hints."""
+"""Bytes -> Records, and back. The content decides which reader; names and types are hints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import ModuleType
+from typing import NamedTuple
 
 from ecg.errors import EcgError, UnknownFormatError, UnreadableError
-from ecg.formats import csv, json, npz, wfdb
+from ecg.formats import apple, csv, hdf5, json, npz, wfdb
 from ecg.formats.source import MAX_RECORDS, File, Hints, check_count, unpack
 from ecg.record import Record
 
-READABLE = "JSON, NPZ, CSV, or a WFDB record (.hea and .dat, or a zip of them)"
+READABLE = (
+    "JSON, NPZ, HDF5, CSV, Apple Watch CSV, or a WFDB record (.hea and .dat, or a zip of them)"
+)
 
-__all__ = ["MAX_RECORDS", "READABLE", "File", "Hints", "read", "read_at_once"]
+__all__ = ["MAX_RECORDS", "READABLE", "WRITERS", "File", "Hints", "read", "read_at_once"]
+
+
+class Writer(NamedTuple):
+    """`write` gives the bytes of one Record, or of a list of them where a file holds several; the
+    first extension is the usual one; `loses` says what the format does not keep of a Record."""
+
+    extensions: tuple[str, ...]
+    write: Callable[..., bytes]
+    several: bool = False
+    loses: str = ""
+
+
+WRITERS = {
+    "npz": Writer((".npz",), npz.write, several=True),
+    "hdf5": Writer((".h5", ".hdf5"), hdf5.write, several=True),
+    "csv": Writer((".csv",), csv.write, loses="neither fs nor units"),
+    "wfdb": Writer((".hea", ".zip"), wfdb.write),
+}
 
 
 def read(files: Sequence[File], hints: Hints) -> list[Record]:
@@ -73,7 +94,7 @@ def _unzipped(files: Sequence[File], hints: Hints) -> list[File]:
 def _reader(file: File) -> ModuleType | None:
     """The one that recognises the content, or else the one of the name or the declared type."""
     for says in ("matches", "claims"):
-        for reader in (npz, json, wfdb, csv):
+        for reader in (npz, hdf5, json, wfdb, apple, csv):
             if getattr(reader, says)(file):
                 return reader
     return None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
-from ecg.formats.source import File, Hints, check_count, unpack
+from ecg.formats.source import File, Hints, check_count, stacked, unpack
 from ecg.record import Record, make_record
 
 WANTED = ("sig", "data", "fs", "leads", "units")
@@ -72,6 +73,19 @@ def read(file: File, hints: Hints) -> list[Record]:
         except EcgError as error:
             raise error.within(f"records[{i}]") from None
     return records
+
+
+def write(records: Sequence[Record]) -> bytes:
+    """`sig` float32 mV [lead, time], or [n, lead, time] of several, with fs, leads and units.
+
+    Stored, not packed, which is the fastest to read. Errors: UnservableError where the records
+    differ in shape, fs or leads.
+    """
+    sig, fs, leads = stacked(records)
+    out = io.BytesIO()
+    more = {"synthetic": np.array(True)} if any(r.meta.synthetic for r in records) else {}
+    np.savez(out, sig=sig, fs=np.float64(fs), leads=np.array(leads), units=np.array("mV"), **more)
+    return out.getvalue()
 
 
 def read_at_once(file: File) -> bool:
