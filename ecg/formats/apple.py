@@ -26,7 +26,7 @@ _HERTZ = (
     *("гц", "герц[а]?", "赫兹", "赫茲", "ヘルツ", "헤르츠", "هرتز", "הרץ", "เฮิรตซ์"),
 )
 _FS = re.compile(rf'[^,;\t]+[,;\t]\s*"?(\d+(?:[.,]\d+)?)\s*(?:{"|".join(_HERTZ)})', re.I)
-_UNITS = re.compile(r'[^,;\t]+[,;\t]\s*"?([µμum]V)', re.I)
+_UNITS = re.compile(r'(?!"?[µμum]V)[^,;\t]+[,;\t]\s*"?([µμum]V)', re.I)
 
 
 class _Header(NamedTuple):

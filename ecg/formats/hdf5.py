@@ -84,7 +84,8 @@ def _needed(name: str, said: Any, hint: Any, example: str) -> Any:
     """What the file says, or else the sender. Errors: UnservableError."""
     value = hint if said is None else said
     if value is None:
-        raise UnservableError(f"is not in the file: say it beside it, as {name}={example}", name)
+        how = f"send ?{name}={example} (to ecg.convert: --{name} {example})"
+        raise UnservableError(f"is not in the file: {how}", name)
     return value[0] if name != "leads" and isinstance(value, list) and len(value) == 1 else value
 
 

@@ -56,7 +56,8 @@ def main() -> None:
     except Refused as refusal:
         answer({"refusal": refusal.args})
     except Exception:  # the library raises many kinds; all mean that the bytes are not HDF5
-        answer({"refusal": ("unreadable", "an HDF5 file that is truncated or damaged", "")})
+        problem = "an HDF5 file that is damaged, or takes more memory than its size allows"
+        answer({"refusal": ("unreadable", problem, "")})
     else:
         answer(head)
         sys.stdout.buffer.write(memoryview(samples).cast("B") if n_bytes else b"")

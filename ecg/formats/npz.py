@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -83,8 +84,10 @@ def write(records: Sequence[Record]) -> bytes:
     """
     sig, fs, leads = stacked(records)
     out = io.BytesIO()
-    more = {"synthetic": np.array(True)} if any(r.meta.synthetic for r in records) else {}
-    np.savez(out, sig=sig, fs=np.float64(fs), leads=np.array(leads), units=np.array("mV"), **more)
+    arrays: dict[str, Any] = {"sig": sig, "fs": fs, "leads": np.array(leads), "units": "mV"}
+    if any(record.meta.synthetic for record in records):
+        arrays["synthetic"] = True
+    np.savez(out, **arrays)
     return out.getvalue()
 
 
