@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ecg.formats import wfdb
 from ecg.labels import Labels
 from ecg.leads import INDEPENDENT_LEADS, LEADS, complete_leads
 from ecg.record import Meta, Record
@@ -124,16 +125,9 @@ def as_wfdb_zip(generated: Generated) -> bytes:
 
 
 def wfdb_record(name: str, sig: np.ndarray, fs: float, labels: Labels) -> dict[str, bytes]:
-    """File name -> content: header and signal file of an ECG [12, time] (WFDB's header(5))."""
-    units = np.round(sig.astype(float) * UNITS_A_MV).clip(-32767, 32767).astype("<i2")
-    lines = [f"{name} {len(units)} {fs:g} {units.shape[1]}"]
-    for lead, row in zip(LEADS, units, strict=True):
-        checksum = int(row.sum(dtype=np.int64)) & 0xFFFF
-        checksum = checksum - 0x10000 if checksum >= 0x8000 else checksum
-        lines.append(f"{name}.dat 16 {UNITS_A_MV}(0)/mV 16 0 {row[0]} {checksum} 0 {lead}")
-    lines += [f"# {NOTE}", f"# asked for: {asked_for(labels) or 'nothing'}"]
-    header = "\n".join(lines) + "\n"
-    return {f"{name}.hea": header.encode(), f"{name}.dat": units.T.tobytes()}
+    """File name -> content: header and signal file of an ECG [12, time]."""
+    comments = (NOTE, f"asked for: {asked_for(labels) or 'nothing'}")
+    return wfdb.write_files(Record(sig, fs, LEADS), name, UNITS_A_MV, comments)
 
 
 def asked_for(labels: Labels) -> str:

@@ -29,8 +29,9 @@ TIERS = (
     {"quality", "piecewise"},
     {"prepare"},
     {"card"},
-    {"store", "formats", "draw", "generated"},
-    {"generation", "strip"},
+    {"store", "formats", "draw"},
+    {"generated", "generation", "strip"},
+    {"convert"},
 )
 # What several formats are made of; a format itself is known to no other.
 NO_FORMATS = {"source", "channels", "markup", "huffman", "xli", "sampled", "counts"}

@@ -1,22 +1,80 @@
-"""Bytes -> Records. The content decides which reader; names and declared types are hints."""
+"""Bytes -> Records, and back. The content decides which reader; names and types are hints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import ModuleType
+from typing import NamedTuple
 
 from ecg.errors import EcgError, UnknownFormatError, UnreadableError
-from ecg.formats import aecg, csv, dicom, edf, fhir, ishne, json, muse, npz, scp, sierra, wfdb
+from ecg.formats import (
+    aecg,
+    apple,
+    csv,
+    dicom,
+    edf,
+    fhir,
+    hdf5,
+    ishne,
+    json,
+    muse,
+    npz,
+    scp,
+    sierra,
+    wfdb,
+)
 from ecg.formats.source import MAX_RECORDS, File, Hints, check_count, unpack
 from ecg.record import Record
 
 READABLE = (
-    "JSON, NPZ, CSV, a WFDB record (.hea and .dat, or a zip of them), DICOM, EDF or BDF, HL7 aECG, "
-    "GE MUSE XML, Philips Sierra XML, SCP-ECG, ISHNE Holter, or a FHIR Observation"
+    "JSON, NPZ, HDF5, CSV, a WFDB record (.hea and .dat, or a zip of them), DICOM, EDF or BDF, "
+    "HL7 aECG, GE MUSE XML, Philips Sierra XML, SCP-ECG, ISHNE Holter, a FHIR Observation, or an "
+    "Apple Watch CSV"
 )
 
-__all__ = ["MAX_RECORDS", "READABLE", "File", "Hints", "read", "read_at_once"]
+__all__ = ["MAX_RECORDS", "READABLE", "WRITERS", "File", "Hints", "read", "read_at_once"]
+
+
+# In this order: the first that recognises a file reads it.
+_READERS = (
+    npz,
+    hdf5,
+    dicom,
+    edf,
+    ishne,
+    scp,
+    aecg,
+    muse,
+    sierra,
+    fhir,
+    json,
+    wfdb,
+    apple,
+    csv,
+)
+
+
+class Writer(NamedTuple):
+    """`write` gives the bytes of one Record, or of a list of them where a file holds several; the
+    first extension is the usual one; `loses` says what the format does not keep of a Record."""
+
+    extensions: tuple[str, ...]
+    write: Callable[..., bytes]
+    several: bool = False
+    loses: str = ""
+
+
+WRITERS = {
+    "npz": Writer((".npz",), npz.write, several=True),
+    "hdf5": Writer((".h5", ".hdf5"), hdf5.write, several=True),
+    "csv": Writer((".csv",), csv.write, loses="neither fs nor units"),
+    "wfdb": Writer((".hea", ".zip"), wfdb.write),
+    "dicom": Writer((".dcm",), dicom.write),
+    "edf": Writer((".edf",), edf.write),
+    "fhir": Writer((".json",), partial(fhir.write, version="R4")),
+}
 
 
 def read(files: Sequence[File], hints: Hints) -> list[Record]:
@@ -76,7 +134,7 @@ def _unzipped(files: Sequence[File], hints: Hints) -> list[File]:
 def _reader(file: File) -> ModuleType | None:
     """The one that recognises the content, or else the one of the name or the declared type."""
     for says in ("matches", "claims"):
-        for reader in (npz, dicom, edf, ishne, scp, aecg, muse, sierra, fhir, json, wfdb, csv):
+        for reader in _READERS:
             if getattr(reader, says)(file):
                 return reader
     return None

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
-from ecg.formats.source import File, Hints, check_count, inflate
+from ecg.formats.source import File, Hints, check_count, inflate, stacked
 from ecg.record import Record, make_record
 
 WANTED = ("sig", "data", "fs", "leads", "units")
@@ -70,6 +72,21 @@ def read(file: File, hints: Hints) -> list[Record]:
         except EcgError as error:
             raise error.within(f"records[{i}]") from None
     return records
+
+
+def write(records: Sequence[Record]) -> bytes:
+    """`sig` float32 mV [lead, time], or [n, lead, time] of several, with fs, leads and units.
+
+    Stored, not packed, which is the fastest to read. Errors: UnservableError where the records
+    differ in shape, fs or leads.
+    """
+    sig, fs, leads = stacked(records)
+    out = io.BytesIO()
+    arrays: dict[str, Any] = {"sig": sig, "fs": fs, "leads": np.array(leads), "units": "mV"}
+    if any(record.meta.synthetic for record in records):
+        arrays["synthetic"] = True
+    np.savez(out, **arrays)
+    return out.getvalue()
 
 
 def read_at_once(file: File) -> bool:

@@ -1,4 +1,5 @@
-"""What a reader gets: bytes with a name, hints from outside, and a bound on unpacking."""
+"""What a reader gets: bytes with a name, hints from outside, and a bound on unpacking; and several
+records as one array, for the writers that hold several."""
 
 from __future__ import annotations
 
@@ -6,10 +7,14 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from ecg.errors import TooLargeError, UnreadableError, UnservableError
+from ecg.record import Record
 
 MAX_RECORDS = 64
 MAX_MEMBERS = 4096
@@ -56,6 +61,22 @@ def check_count(n: int) -> None:
         raise UnservableError(
             f"holds {n} records; at most {MAX_RECORDS} are answered at once", "records"
         )
+
+
+def stacked(records: Sequence[Record]) -> tuple[np.ndarray, float, tuple[str, ...]]:
+    """mV [lead, time] of one record, [n, lead, time] of several; their fs and leads. Errors:
+    UnservableError where there is none, or where they differ in shape, fs or leads."""
+    if not records:
+        raise UnservableError("holds no record", "records")
+    first = records[0]
+    for i, record in enumerate(records):
+        if (record.n_samples, record.fs, record.leads) != (first.n_samples, first.fs, first.leads):
+            raise UnservableError(
+                "differs from the first in length, fs or leads; write each to a file of its own",
+                f"records[{i}]",
+            )
+    sig = first.sig if len(records) == 1 else np.stack([record.sig for record in records])
+    return sig, first.fs, first.leads
 
 
 def unpack(file: File, max_bytes: int, keep: set[str] | None = None) -> list[File]:

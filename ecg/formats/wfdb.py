@@ -6,9 +6,11 @@ them, so that a record in memory is read like any other.
 
 from __future__ import annotations
 
+import io
 import math
 import posixpath
 import uuid
+import zipfile
 from collections.abc import Mapping, Sequence
 
 import fsspec
@@ -28,6 +30,7 @@ if "memory://" not in _coreio.CLOUD_PROTOCOLS:
 
 MAX_SIGNALS = 256
 Ignored = tuple[str, ...]
+NAME = "record"  # where nobody gave another
 _BYTES = {  # a sample
     "8": 1,
     "16": 2,
@@ -40,6 +43,8 @@ _BYTES = {  # a sample
     "310": 4 / 3,
     "311": 4 / 3,
 }
+MAX_GAIN = 10_000  # units a mV: 0.1 uV each
+_LARGEST, _MISSING = 32_767, -32_768  # of format 16
 _VOLTS = {"v": 1e3, "nv": 1e-6, **MILLIVOLTS}
 
 
@@ -96,6 +101,45 @@ def read(header: File, files: Sequence[File], hints: Hints) -> Record:
     finally:
         memory.rm(folder, recursive=True)
     return _to_record(record, hints)
+
+
+def write(record: Record) -> bytes:
+    """A zip of a header and its signal file, in format 16."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in write_files(record, NAME).items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def write_files(
+    record: Record, name: str, gain: float | None = None, comments: Sequence[str] = ()
+) -> dict[str, bytes]:
+    """File name -> content: header and signal file (WFDB's header(5) and signal(5), format 16).
+
+    Args:
+        name: of letters, digits, hyphens and underscores.
+        gain: units a mV; by default each lead's own, the largest power of ten, up to MAX_GAIN, by
+            which it fits. What does not fit a given one is cut off.
+    """
+    lines = [f"{name} {len(record.leads)} {record.fs:.12g} {record.n_samples}"]
+    stored = np.empty(record.sig.shape, dtype="<i2")
+    for lead, row, out in zip(record.leads, record.sig, stored, strict=True):
+        by = gain or _gain(row)
+        units = np.round(row.astype(np.float64) * by).clip(-_LARGEST, _LARGEST)
+        out[:] = np.where(np.isnan(row), _MISSING, np.nan_to_num(units))
+        checksum = int(out.sum(dtype=np.int64)) & 0xFFFF
+        checksum = checksum - 0x10000 if checksum >= 0x8000 else checksum
+        lines.append(f"{name}.dat 16 {by:g}(0)/mV 16 0 {out[0]} {checksum} 0 {lead}")
+    lines += ["# synthetic"] * record.meta.synthetic + [f"# {comment}" for comment in comments]
+    header = "\n".join(lines) + "\n"
+    return {f"{name}.hea": header.encode(), f"{name}.dat": stored.T.tobytes()}
+
+
+def _gain(row: np.ndarray) -> float:
+    peak = float(np.max(np.abs(row), initial=0.0, where=~np.isnan(row)))
+    fits = 10.0 ** math.floor(math.log10(_LARGEST / peak)) if peak > 0 else MAX_GAIN
+    return min(fits, MAX_GAIN)
 
 
 def _to_record(record: wfdb.Record, hints: Hints) -> Record:
