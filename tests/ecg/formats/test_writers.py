@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,9 @@ RECORDS = {
 @pytest.mark.parametrize("kind", RECORDS)
 def test_a_record_comes_back(name, kind):
     record = RECORDS[kind]
+    if name == "edf":  # where missing samples at the end look like what fills a data record
+        there = np.flatnonzero(~np.isnan(record.sig).all(axis=0))
+        record = replace(record, sig=record.sig[:, : there[-1] + 1])
     (back,) = read([File(written(name, record))], Hints(repr(record.fs), None, "mV"))
     assert back.leads == record.leads and back.fs == pytest.approx(record.fs, rel=1e-11)
     np.testing.assert_array_equal(np.isnan(back.sig), np.isnan(record.sig))
