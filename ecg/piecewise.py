@@ -103,7 +103,7 @@ class Piecewise:
         first, offset, ratio = self._origin(fs_to, start)
         n = stop - start
         if ratio == 1:
-            return sig[:, first + offset - at :][:, :n]
+            return self._with_ends(sig, at, first + offset, first + offset + n)
         last = first + ceil((offset + n) / ratio) + _reach(ratio)
         up, down = ratio.numerator, ratio.denominator
         out = signal.resample_poly(

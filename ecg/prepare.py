@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from ecg.leads import INDEPENDENT_LEADS, independent_leads
 from ecg.piecewise import Piecewise
 from ecg.quality import Quality, SegmentQuality, assess_segments, summarise
 from ecg.record import PIECE, Record
-from ecg.waveform import fill_gaps, highpass, resample, wavelet_denoise
+from ecg.waveform import fill_gaps, highpass, resample, resampling_ratio, wavelet_denoise
 
 MAX_GAP_S = 0.2
 AT_ONCE = 64  # segments, which bounds what a long record takes
@@ -214,14 +215,20 @@ def count_segments(record: Record, preparation: Preparation) -> int:
 
 
 def _resampled(record: Record, preparation: Preparation) -> int:
-    return round(record.n_samples * preparation.fs / record.fs)
+    n = round(record.n_samples * preparation.fs / record.fs)
+    if record.is_long:
+        return n
+    # `resample` takes a ratio of small numbers, which may give a sample or two less.
+    return min(n, ceil(record.n_samples * resampling_ratio(record.fs, preparation.fs)))
 
 
 def _stretches(record: Record, preparation: Preparation) -> list[_Stretch]:
     n_samples, width = _resampled(record, preparation), preparation.n_samples
     starts = [i * width for i in range(count_segments(record, preparation))]
+    last = record.n_samples  # rounding must not lead behind it
+    of_raw = record.fs / preparation.fs
     return [
-        _Stretch(slice(a, b), slice(*(round(at * record.fs / preparation.fs) for at in (a, b))))
+        _Stretch(slice(a, b), slice(round(a * of_raw), min(round(b * of_raw), last)))
         for a, b in ((start, min(start + width, n_samples)) for start in starts)
     ]
 

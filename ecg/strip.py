@@ -21,7 +21,7 @@ ROWS_S = (60.0, 300.0, 600.0, 1800.0, 3600.0)  # a row's length, the first that 
 MAX_ROWS = 24
 COLUMNS = 900  # of a row
 BASELINE_S = 2.0  # the mean over so long, or over a column, is the line that a trace moves around
-SHOWN, USUAL = 0.995, 2.0  # of the columns fit into their row, if that is no more than
+SHOWN, USUAL = 0.995, 1.5  # of the columns fit into their row, if that is no more than
 MIN_SCALE_MV = 0.5  # USUAL times the middle one: an hour of noise must not flatten the rest
 TRACE = "#3d4852"
 LEFT, RIGHT, TOP, BOTTOM, ROW, GAP = 52.0, 8.0, 24.0, 22.0, 26.0, 4.0
@@ -153,7 +153,7 @@ def _axes(record: Record, row_s: float, n_rows: int) -> list[str]:
         x = LEFT + COLUMNS * k / parts
         out.append(f'<path stroke="{FINE}" d="M{x:g} {TOP:g}V{foot:g}"/>')
         anchor = "end" if k == parts else "middle" if k else "start"
-        out.append(_text(x, TOP - 8.0, "+" + _length(row_s * k / parts), anchor))
+        out.append(_text(x, TOP - 8.0, f"+{_length(row_s * k / parts) if k else 0}", anchor))
     for row in range(n_rows):
         y = TOP + row * ROW + (ROW - GAP) / 2 + TEXT / 3
         out.append(_text(LEFT - 6.0, y, _clock(row * row_s), "end"))

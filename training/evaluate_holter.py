@@ -1,6 +1,6 @@
 """python -m training.evaluate_holter: AF burden and episodes of built recordings, by a service.
 
-Recordings of an hour are put together from fold 9's: stretches of half a minute to ten minutes, in
+Recordings of an hour are put together from a fold's: stretches of half a minute to ten minutes, in
 turns without and with atrial fibrillation, each one person's few seconds over and over. So the
 times are known; but they are no Holter recordings: nobody moves, no rhythm begins by itself, and a
 person whom the model misses is missed for a whole stretch. What is judged is what a client gets.
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:3000")
     parser.add_argument("--ptb-xl", type=Path)
     parser.add_argument("--cinc2017", type=Path)
+    parser.add_argument("--fold", type=int, default=10)
     parser.add_argument("--recordings", type=int, default=20, help="with AF, and as many without")
     parser.add_argument("--minutes", type=float, default=60.0, help="of each")
     parser.add_argument("--out", type=Path, help="JSON of the figures")
@@ -55,15 +56,17 @@ def main() -> None:
         for source, path in ((cinc2017, args.cinc2017), (ptbxl, args.ptb_xl)):
             if path is None:
                 continue
-            items = [item for item in source.load(path) if item.strat_fold == 9]
-            rng = np.random.default_rng(9)
+            items = [item for item in source.load(path) if item.strat_fold == args.fold]
+            rng = np.random.default_rng(args.fold)
             for with_af in (True, False):
                 built = [
                     build(items, source.NAME, 60 * args.minutes, with_af, rng)
                     for _ in range(args.recordings)
                 ]
                 judged = judge(built, [ask(client, one) for one in built])
-                figures.append({"data": f"{source.NAME} fold 9", "with_af": with_af, **judged})
+                figures.append(
+                    {"data": f"{source.NAME} fold {args.fold}", "with_af": with_af, **judged}
+                )
                 print(json.dumps(figures[-1]), flush=True)
     if args.out:
         args.out.write_text(json.dumps(figures, indent=1) + "\n")

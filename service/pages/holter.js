@@ -63,10 +63,10 @@ function burden({ af_burden: found, duration_s }) {
 }
 
 function legend({ af_burden: found }) {
+  const entry = (kind, text) => el("span", {}, el("span", { class: `key key-${kind}` }), ` ${text}`);
   return el("p", { class: "hint day-legend" },
-    ...(found ? [el("span", { class: "key key-af" }), "AF episode "] : []),
-    el("span", { class: "key key-none" }), "not analysed ",
-    el("span", { class: "key key-shown" }), "the print below. A click shows the print of that time.");
+    found ? entry("af", "AF episode") : null, entry("none", "not analysed"),
+    entry("shown", "the print below"), el("span", {}, "A click shows the print of that time."));
 }
 
 function episodeTable({ af_burden: found, duration_s }, show) {

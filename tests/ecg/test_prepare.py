@@ -69,6 +69,22 @@ def test_no_sample_is_made_up_behind_the_end(record):
     assert cut(Record(sig, 250.0, LEADS), Preparation()).n_valid.tolist() == [1000, 248]
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "fs", "n_segments"),
+    [(4999, 250.0, 2), (14_999, 500.0, 3), (249_999, 250.0, 100), (39_999, 99.999, 40)],
+)
+def test_a_sample_less_than_whole_segments_is_no_trouble(n_samples, fs, n_segments, record):
+    """Back at the record's own fs, the last segment's end may round to behind its last sample."""
+    sig = np.tile(record.sig[:1], n_samples // 1000 + 1)[:, :n_samples]
+    segments = cut(Record(sig, fs, ("I",)), Preparation())
+    assert (
+        segments.sig.shape[0]
+        == n_segments
+        == count_segments(Record(sig, fs, ("I",)), Preparation())
+    )
+    assert segments.n_valid[-1] >= 999
+
+
 def test_the_card_chooses_fs_and_length(record):
     segments = cut(record, Preparation(fs=50.0, n_samples=200))
     assert segments.sig.shape == (3, 8, 200)
