@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -161,7 +162,10 @@ def _names(arrays: dict[str, Content], hint: tuple[str, ...] | None) -> tuple[st
 
 
 def _listed(value: np.ndarray, name: str) -> list:
-    try:
-        return value.tolist()
-    except Exception:  # what NumPy stores as unicode need not be
-        raise UnreadableError("holds text that is not unicode", name) from None
+    """Errors: UnreadableError for text that is not unicode, of which NumPy makes strings that only
+    fail when they are used."""
+    if value.dtype.kind == "U" and value.size:
+        points = value.view(np.dtype(np.uint32).newbyteorder(value.dtype.byteorder))
+        if points.max() > sys.maxunicode:
+            raise UnreadableError("holds text that is not unicode", name)
+    return value.tolist()

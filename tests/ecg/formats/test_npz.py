@@ -205,6 +205,20 @@ def test_text_beyond_unicode_is_unreadable(record):
             only(packed(beyond))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("point", [0x110000, 0xFFFFFFFF])
+@pytest.mark.parametrize("name", ["leads", "units"])
+def test_text_beyond_unicode_is_unreadable(name, point, order, record):
+    n = 12 if name == "leads" else 1
+    content = point.to_bytes(4, "little" if order == "<" else "big") * n
+    shape = (n,) if name == "leads" else ()
+    members = {"sig": npy("<f4", (12, 1000), record.sig.tobytes()), "fs": npy("<f8", (), bytes(8))}
+    members |= {"units": npy("<U2", (), "mV".encode("utf-32-le"))}
+    members |= {name: npy(f"{order}U1", shape, content)}
+    with pytest.raises(UnreadableError, match="not unicode"):
+        only(packed({f"{key}.npy": value for key, value in members.items()}))
+
+
 # Arrays that are stored as they are
 
 
