@@ -32,12 +32,15 @@ def swap_signs(signs: Signs, fs: float) -> np.ndarray:
     qrs = shapes.max(axis=-1) + shapes.min(axis=-1)
     t = shapes[..., peak + round(T_S[0] * fs) :].mean(axis=-1) - level.mean(axis=-1)
     waves = [x / swing for x in (p, qrs, t)]
-    return np.concatenate(
-        [beside[:, 0, 1:], beside[:, 1, 2:], *waves], axis=-1, dtype=np.float32
-    )
+    return np.concatenate([beside[:, 0, 1:], beside[:, 1, 2:], *waves], axis=-1, dtype=np.float32)
 
 
 def swapped(signs: Signs, gate: Gate, fs: float) -> np.ndarray:
-    """[segment], bool."""
-    seen = swap_signs(signs, fs)
-    return np.any([score.logit(seen) > score.threshold for score in gate.swaps.values()], axis=0)
+    """[segment], bool. Either swap turns I or II against V6, which lies to the left."""
+    found = np.zeros(len(signs.lead), dtype=bool)
+    turned = signs.alignment[:, :2, -1].min(axis=-1) < 0
+    if turned.any():
+        seen = swap_signs(signs, fs)[turned]
+        said = [score.logit(seen) > score.threshold for score in gate.swaps.values()]
+        found[turned] = np.any(said, axis=0)
+    return found

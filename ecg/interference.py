@@ -7,10 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 MAINS_HZ = (50.0, 60.0)
-SPIKE_FS = 450.0  # a spike lasts 0.5 ms, a few with the filters of a recorder: below, it is lost
-SPIKE_MV = 0.15
-SPIKE_S = 0.004
+SPIKE_FS = 450.0  # a spike lasts 0.5 ms, a few with a recorder's filters: below, it is lost
+SPIKE_MV = 0.2
+SPIKE_S, AROUND_S = 0.004, 0.012  # it is over within the one; the other shows no slope leads to it
+SHARE = 0.3  # of its height, by which its surroundings may differ
 SPIKES_A_SECOND = (0.5, 4.0)
+SPIKED_LEADS = 3  # enough to look at: a spike is seen in most
 
 
 def mains_mv(raw: np.ndarray, fs: float) -> np.ndarray:
@@ -38,24 +40,33 @@ def _waves(fs: float, n_samples: int) -> np.ndarray | None:
 
 
 def paced(raw: np.ndarray, usable: np.ndarray, fs: float) -> np.ndarray:
-    """[segment]: spikes of a pacemaker, in the usable lead that shows them best.
+    """[segment]: spikes of a pacemaker in raw [segment, lead, time], at moments that at least two
+    leads agree on where several are usable; false throughout where fs is too low.
 
-    A spike leaves its surroundings and is back within SPIKE_S, by far more than anything else does.
+    A spike leaves its surroundings, is back within SPIKE_S, and these are level: no QRS is so.
     """
     found = np.zeros(len(raw), dtype=bool)
     if fs < SPIKE_FS:
         return found
-    width = max(1, round(SPIKE_S * fs))
-    inner = raw[..., width:-width]
-    before, after = inner - raw[..., : -2 * width], inner - raw[..., 2 * width :]
-    away = np.abs(np.where(before * after > 0, np.minimum(np.abs(before), np.abs(after)), 0))
-    n = round(0.25 * fs)
-    blocks = away[..., : away.shape[-1] // n * n].reshape(*away.shape[:2], -1, n)
-    tops = blocks.max(axis=-1)
-    seconds = raw.shape[-1] / fs
-    spikes = tops > np.maximum(SPIKE_MV, 6 * np.median(tops, axis=-1, keepdims=True))
-    often = spikes.sum(axis=-1) / seconds
+    rows = np.linspace(0, raw.shape[1] - 1, min(SPIKED_LEADS, raw.shape[1])).round().astype(int)
+    some, near, far = raw[:, rows], round(SPIKE_S * fs), round(AROUND_S * fs)
+    inner = some[..., far:-far]
+    rise = inner - some[..., far - near : -far - near]
+    fall = inner - some[..., far + near : some.shape[-1] - far + near]
+    high = (np.abs(rise) > SPIKE_MV) & (np.abs(fall) > SPIKE_MV) & usable[:, rows, None]
+    which, lead, when = np.nonzero(high)
+    if not len(which):
+        return found
+    at = when + far
+    height = np.minimum(
+        np.abs(rise[which, lead, when]), np.abs(fall[which, lead, when])
+    ) * np.where(np.sign(rise[which, lead, when]) == np.sign(fall[which, lead, when]), 1, 0)
+    around = np.stack([some[which, lead, at + k] for k in (-far, -near, near, far)])
+    level = np.ptp(around, axis=0) < SHARE * height
+    width = round(0.02 * fs)
+    seen = np.zeros((len(raw), len(rows), some.shape[-1] // width + 1), dtype=bool)
+    seen[which[level], lead[level], at[level] // width] = True
+    together = seen.sum(axis=1) >= np.minimum(2, usable[:, rows].sum(axis=1))[:, None].clip(1)
+    often = together.sum(axis=-1) / (raw.shape[-1] / fs)
     few, many = SPIKES_A_SECOND
-    return ((often >= few) & (often <= many) & usable).sum(axis=-1) >= np.minimum(
-        2, usable.sum(axis=-1)
-    ).clip(1)
+    return (often >= few) & (often <= many)

@@ -12,22 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.signs import LEAD_SIGNS, Signs
+from ecg.signs import AGREEMENT, LEAD_SIGNS, SCALE_FREE, Signs
 
 GATE = Path(__file__).with_name("gate.json")
 LIMIT = 4.0  # standard deviations, beyond which a sign says no more
-LIMB_BREAK = 1.0  # of the limb-lead laws: no more counts
+LIMB_BREAK, LOST = 1.0, 3  # more disagreement, or leads lost, count no more
+SMALLEST = -3.0  # log10 mV: less counts no less
+PERFECT = 1e-4  # of which beats fall short, at least
 WORST = 8.0  # logit of a lead that is not usable, below zero
 
-OF_LEAD = LEAD_SIGNS
+OF_LEAD = SCALE_FREE
 OF_RECORD = (
     "lost leads", "worst lead", "mean lead", "largest drift", "largest swing", "mean agreement",
     "limb leads' disagreement",
 )  # fmt: skip
-_BEST = LEAD_SIGNS[:13]
-_MEAN = ("agreement", "floor", "fine", "sharp", "slow", "mirrored", "kink", "tail")
+_MEAN = ("agreement", "floor", "fine", "sharp", "mirrored", "kink", "tail")
+_MEAN_ROWS = [LEAD_SIGNS.index(name) for name in _MEAN]
 OF_ECG = (
-    *(f"{name}, best lead" for name in _BEST),
+    *(f"{name}, best lead" for name in SCALE_FREE),
     "disagreement, best lead",
     *(f"{name}, mean" for name in _MEAN),
     "beats",
@@ -96,15 +98,17 @@ def _score(found: dict) -> Score:
 
 def ecg_signs(signs: Signs, usable: np.ndarray) -> np.ndarray:
     """[segment, OF_ECG]: of the lead whose beats agree most, and means over usable leads."""
-    agreement = np.where(usable, signs.lead[..., 8], -1)
+    agreement = np.where(usable, signs.lead[..., AGREEMENT], -1)
     best = signs.lead[np.arange(len(usable)), agreement.argmax(axis=-1)]
-    share = usable / np.maximum(usable.sum(axis=-1, keepdims=True), 1)
-    mean = (share[:, None].astype(np.float32) @ signs.lead)[:, 0]
-    beats = np.log10(np.maximum(signs.segment[:, :1], 0.1))
-    perfect = np.log10(np.maximum(1 - best[:, 8:9], 1e-4))
-    rows = [LEAD_SIGNS.index(name) for name in _MEAN]
-    parts = (best[:, : len(_BEST)], perfect, mean[:, rows], beats, signs.segment[:, 1:])
-    return np.concatenate(parts, axis=-1)
+    n = np.maximum(usable.sum(axis=-1), 1)
+    mean = np.einsum("sl,slk->sk", usable.astype(np.float32), signs.lead) / n[:, None]
+    out = np.empty((len(usable), len(OF_ECG)), dtype=np.float32)
+    free, means = len(SCALE_FREE), len(SCALE_FREE) + 1 + len(_MEAN)
+    out[:, :free] = best[:, :free]
+    out[:, free] = np.log10(np.maximum(1 - best[:, AGREEMENT], PERFECT))
+    out[:, free + 1 : means] = mean[:, _MEAN_ROWS]
+    out[:, means:] = signs.segment
+    return out
 
 
 def record_signs(
@@ -113,22 +117,17 @@ def record_signs(
     """[segment, OF_RECORD].
 
     Args:
-        clean: the leads' logits [segment, lead]; lost: leads of the record that are not usable,
-            [segment]; disagreement: of the limb leads, [segment].
+        clean: the leads' logits [segment, lead]; usable: like clean, bool.
+        lost: leads of the record that are not usable, [segment].
+        disagreement: of the limb leads, [segment].
     """
     logits = np.where(usable, np.clip(clean, -WORST, WORST), -WORST)
-    drift, swing = (np.where(usable, signs.lead[..., i], -3.0).max(axis=-1) for i in (13, 14))
-    n = np.maximum(usable.sum(axis=-1), 1)
-    agreement = np.where(usable, signs.lead[..., 8], 0).sum(axis=-1) / n
-    return np.stack(
-        [
-            np.minimum(lost, 3),
-            logits.min(axis=-1),
-            logits.mean(axis=-1),
-            drift,
-            swing,
-            agreement,
-            np.minimum(disagreement, LIMB_BREAK),
-        ],
-        axis=-1,
-    ).astype(np.float32)
+    out = np.empty((len(usable), len(OF_RECORD)), dtype=np.float32)
+    out[:, 0] = np.minimum(lost, LOST)
+    out[:, 1] = logits.min(axis=-1)
+    out[:, 2] = logits.mean(axis=-1)
+    out[:, 3:5] = np.maximum(signs.lead[..., 12:14].max(axis=1), SMALLEST)
+    agreement = np.where(usable, signs.lead[..., AGREEMENT], 0).sum(axis=-1)
+    out[:, 5] = agreement / np.maximum(usable.sum(axis=-1), 1)
+    out[:, 6] = np.minimum(disagreement, LIMB_BREAK)
+    return out

@@ -26,7 +26,7 @@ TIERS = (
     {"errors", "leads", "statements", "decision", "sampling"},
     {"record", "labels"},
     {"waveform"},
-    {"signs", "interference"},
+    {"signs", "interference", "faults"},
     {"scores"},
     {"electrodes"},
     {"quality"},

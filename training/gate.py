@@ -34,12 +34,11 @@ LEAD_SETS = {
     "I": ("I",),
     "II": ("II",),
     "V1": ("V1",),
-    "V3": ("V3",),
     "V5": ("V5",),
 }
 SHARES = {"12 leads": 3.0, "limb leads": 1.5, "cinc2017": 2.0}  # of the weight; 1 for the others
 KIND_SHARES = {("cartoon", "one lead"): 4.0}  # the hardest
-A_KIND = 100  # signals of each kind and layout to fit
+A_KIND = 60  # signals of each kind and layout to fit
 RIDGE = {"lead": 1e-2, "record": 1e-3, "ecg": 1e-4, "swap": 1e-3}
 REFUSED_LEADS = 0.025  # of CinC 2017's records that are not of the noisy class
 REFUSED_ECGS = 0.015  # of fold 9, at most, under any lead set
@@ -105,7 +104,7 @@ def see(records: Iterable[Record]) -> Seen:
              ecg_signs(e.signs, usable), swap, e)
         )  # fmt: skip
     *arrays, examined = zip(*found, strict=True)
-    slim = tuple(e._replace(swings=e.swings[..., :1]) for e in examined)
+    slim = tuple(e._replace(swings=e.swings[..., :1].copy()) for e in examined)
     return Seen(*(np.concatenate(a) for a in arrays), slim)
 
 
@@ -195,7 +194,7 @@ def restrict(record: Record, leads: Sequence[str]) -> Record:
 def fit_lead(seen: Seen, noisy: np.ndarray) -> dict[str, Any]:
     """Clean or noisy, one lead; the threshold lets most that are not of the noisy class pass."""
     use = seen.usable[:, 0]
-    x, y = seen.lead[use, 0], ~noisy[use]
+    x, y = seen.lead[use, 0, : len(OF_LEAD)], ~noisy[use]
     found = fit_logistic(x, y, np.ones(len(y)), RIDGE["lead"], squares=False)
     threshold = np.quantile(logit(found, x[y]), REFUSED_LEADS)
     return {**found, "threshold": round(float(threshold), 4)}
@@ -205,7 +204,7 @@ def of_record(seen: Seen, lead: dict[str, Any]) -> np.ndarray:
     """[record, OF_RECORD]"""
     rows = []
     for i, e in enumerate(seen.examined):
-        clean = logit(lead, e.signs.lead)
+        clean = logit(lead, e.signs.lead[..., : len(OF_LEAD)])
         part = slice(i, i + 1)
         rows.append(
             record_signs(e.signs, clean, seen.usable[part], seen.lost[part], e.disagreement)
@@ -229,7 +228,9 @@ def fit_record(seen: Seen, accepted: np.ndarray, lead: dict[str, Any]) -> dict[s
     return {**found, "threshold": round(float(grid[best[len(best) // 2]]), 4)}
 
 
-def not_ecgs(seed: int, n: int = A_KIND, kinds: Sequence[str] = tuple(KINDS)) -> dict[tuple[str, str], Seen]:
+def not_ecgs(
+    seed: int, n: int = A_KIND, kinds: Sequence[str] = tuple(KINDS)
+) -> dict[tuple[str, str], Seen]:
     """Signs of drawn signals, by kind and layout; the seed of a kind is its own."""
     return {
         (kind, layout): see(
@@ -256,9 +257,7 @@ def fit_ecg(
         x.append(some)
         weight.append(np.full(len(some), KIND_SHARES.get(key, 1.0) / max(1, len(some))))
     y = np.arange(sum(map(len, x))) < n_ecgs
-    found = fit_logistic(
-        np.concatenate(x), y, np.concatenate(weight), RIDGE["ecg"], squares=True
-    )
+    found = fit_logistic(np.concatenate(x), y, np.concatenate(weight), RIDGE["ecg"], squares=True)
     limits = [
         np.quantile(logit(found, seen.ecg[seen.usable.any(axis=-1)]), REFUSED_ECGS)
         for seen in chosen.values()
