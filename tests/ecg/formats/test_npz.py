@@ -208,7 +208,7 @@ def test_text_beyond_unicode_is_unreadable(record):
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("point", [0x110000, 0xFFFFFFFF])
 @pytest.mark.parametrize("name", ["leads", "units"])
-def test_text_beyond_unicode_is_unreadable(name, point, order, record):
+def test_points_beyond_unicode_are_unreadable(name, point, order, record):
     n = 12 if name == "leads" else 1
     content = point.to_bytes(4, "little" if order == "<" else "big") * n
     shape = (n,) if name == "leads" else ()
