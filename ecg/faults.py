@@ -16,21 +16,22 @@ RAIL_MV = 2.0  # a lead clipped below this range is rather a quantised quiet one
 RAIL_SHARE = 0.02  # of the samples at the extreme value
 MIN_SWING_MV, MAX_SWING_MV = 0.05, 20.0  # between these quantiles, baseline removed
 SWING = (0.005, 0.995)
-PARTS, BEYOND = 50, 6
+EVERY, PARTS, BEYOND = 4, 25, 6
+GLANCES = 5  # samples of a window that mostly show that it is not constant
 
 
 def implausible(sig: np.ndarray, ptp: np.ndarray) -> np.ndarray:
     """[segment, lead]: the swing, from the 0.5th to the 99.5th percentile, is out of bounds.
 
     Percentiles are slow, and rarely needed: no swing is more than peak to peak (`ptp`), and none
-    less than the distance from the sixth lowest to the sixth highest extreme of fifty interleaved
-    parts, since six samples lie at or beyond each.
+    less than the distance from the sixth lowest to the sixth highest extreme of 25 interleaved
+    parts of every fourth sample, since six samples lie at or beyond each.
     """
     n, k = sig.shape[-1], BEYOND
-    if n % PARTS or int(SWING[0] * (n - 1)) + 1 >= k:
+    if n % (EVERY * PARTS) or int(SWING[0] * (n - 1)) + 1 >= k:
         doubtful = np.ones(ptp.shape, dtype=bool)
     else:
-        parts = sig.reshape(*sig.shape[:-1], -1, PARTS)
+        parts = sig[..., ::EVERY].reshape(*sig.shape[:-1], -1, PARTS)
         lows = np.sort(parts.min(axis=-2), axis=-1)[..., k - 1]
         highs = np.sort(parts.max(axis=-2), axis=-1)[..., -k]
         doubtful = (highs - lows < MIN_SWING_MV) | (ptp > MAX_SWING_MV)
@@ -48,8 +49,17 @@ def flat(raw: np.ndarray, fs: float) -> np.ndarray:
     if n_windows == 0:
         return np.ptp(raw, axis=-1) < FLAT_MV
     windows = raw[..., : n_windows * width].reshape(*raw.shape[:-1], n_windows, width)
-    swing = windows.max(axis=-1) - windows.min(axis=-1)
-    return (swing < FLAT_MV).mean(axis=-1) >= 0.5
+    glances = np.moveaxis(windows[..., :: max(1, width // GLANCES)], -1, 0)
+    found = _mostly_constant(np.ascontiguousarray(glances), axis=0)
+    if found.any():
+        found[found] = _mostly_constant(windows[found], axis=-1)
+    return found
+
+
+def _mostly_constant(windows: np.ndarray, axis: int) -> np.ndarray:
+    """[...] of windows [..., window], with time at `axis`."""
+    swing = windows.max(axis=axis) - windows.min(axis=axis)
+    return 2 * np.count_nonzero(swing < FLAT_MV, axis=-1) >= swing.shape[-1]
 
 
 def saturated(raw: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from ecg.waveform import highpass
 
 LIMB_POOR, LIMB_BROKEN = 0.1, 0.25  # rms that breaks the limb-lead laws, against the leads' rms
 SCORE_DIGITS = 4
+MANY_LEADS = 7  # limb and chest leads
 MAINS_MV = 0.05  # rms
 WANDER_MV = 0.3  # rms of what the high-pass takes
 FINE_FLOOR = -1.5  # log10: between beats
@@ -82,13 +83,17 @@ class SegmentQuality:
 
 
 class Examined(NamedTuple):
-    """What verdicts rest on. Arrays [segment, lead], bool, of faults; signs, of `rows` alone;
-    disagreement of the limb leads [segment]."""
+    """What verdicts rest on.
+
+    faults, usable: [segment, lead], bool; disagreement: of the limb leads, [segment]; swings: mV,
+    baseline removed; ptp: their peak to peak; signs: of `rows` of the leads.
+    """
 
     faults: dict[str, np.ndarray]
     usable: np.ndarray
     disagreement: np.ndarray
     swings: np.ndarray
+    ptp: np.ndarray
     rows: list[int]
     signs: Signs
 
@@ -137,10 +142,12 @@ def assess_segments(
 def _shown(scores: Scores, seen: Examined, usable: np.ndarray) -> list[float | None]:
     """Of each segment: the record's, or a lone lead's own; 0 where no lead is left."""
     candidates = seen.usable[:, seen.rows]
-    alone = np.where(candidates, scores.clean, -np.inf).max(axis=-1)
-    logit = np.where(candidates.sum(axis=-1) < 2, alone, scores.record)
-    probability = np.where(usable.any(axis=-1), sigmoid(logit), 0.0)
-    return [round(p, SCORE_DIGITS) for p in probability.tolist()]
+    logit, alone = scores.record, candidates.sum(axis=-1) < 2
+    if alone.any():
+        of_lead = np.where(candidates, scores.clean, -np.inf).max(axis=-1)
+        logit = np.where(alone, of_lead, logit)
+    shown = np.round(sigmoid(logit) * usable.any(axis=-1), SCORE_DIGITS)
+    return shown.tolist()
 
 
 def examine(
@@ -168,8 +175,8 @@ def examine(
     rows = list(range(len(leads)))
     if set(INDEPENDENT_LEADS) <= set(leads):  # the others say the same again
         rows = [leads.index(name) for name in INDEPENDENT_LEADS]
-    signs = signs_of(sig[:, rows], swings[:, rows], usable[:, rows], fs)
-    return Examined(faults, usable, disagreement, swings, rows, signs)
+    signs = signs_of(sig[:, rows], swings[:, rows], ptp[:, rows], usable[:, rows], fs)
+    return Examined(faults, usable, disagreement, swings, ptp, rows, signs)
 
 
 def judge(seen: Examined) -> Scores:
@@ -186,6 +193,12 @@ def judge(seen: Examined) -> Scores:
     )
 
 
+def _ecg_threshold(seen: Examined) -> np.ndarray:
+    """[segment]: what no ECG shows in many leads is less than what it may show in a few."""
+    many = seen.usable[:, seen.rows].sum(axis=-1) >= MANY_LEADS
+    return np.where(many, gate().ecg_in_many, gate().ecg.threshold)
+
+
 def _learned(
     scores: Scores,
     seen: Examined,
@@ -197,7 +210,7 @@ def _learned(
     """Verdicts [segment, lead] that rest on scores; usable: [segment, lead]."""
     learned, rows, lead = gate(), seen.rows, seen.signs.lead
     verdicts = {}
-    beatless = usable & (scores.ecg < learned.ecg.threshold)[:, None]
+    beatless = usable & (scores.ecg < _ecg_threshold(seen))[:, None]
     ecg = usable & ~beatless
     noisy = ecg[:, rows] & (scores.clean < learned.lead.threshold)
     several = ecg[:, rows].sum(axis=-1) > 1
@@ -237,12 +250,12 @@ def _wrong_units(
     instead of what each lead looks like."""
     if not (verdicts["flat_lead"] | verdicts["implausible_amplitude"]).all(axis=-1).any():
         return
-    small = verdicts["flat_lead"] & (np.ptp(seen.swings, axis=-1) > 0)
+    small = verdicts["flat_lead"] & (seen.ptp > 0)
     odd = small | verdicts["implausible_amplitude"]
     verdicts["wrong_units"] = np.zeros_like(odd)
     for i in np.flatnonzero(odd.all(axis=-1)):
         some = np.ix_([i], seen.rows)
-        signs = signs_of(sig[some], seen.swings[some], odd[some], fs)
+        signs = signs_of(sig[some], seen.swings[some], seen.ptp[some], odd[some], fs)
         if gate().ecg.logit(ecg_signs(signs, odd[some]))[0] >= gate().ecg.threshold:
             verdicts["wrong_units"][i] = True
             verdicts["flat_lead"][i] = verdicts["implausible_amplitude"][i] = False

@@ -52,19 +52,21 @@ class Score:
 
     def logit(self, signs: np.ndarray) -> np.ndarray:
         """[...] of signs [..., sign]."""
-        x = np.clip((signs - self.centre) / self.scale, -LIMIT, LIMIT)
+        x = np.minimum(np.maximum((signs - self.centre) / self.scale, -LIMIT), LIMIT)
         out = x @ self.weight + self.offset
         return out if self.square is None else out + (x * x) @ self.square
 
 
 @dataclass(frozen=True)
 class Gate:
-    """lead: a lead's signal is clean; record: experts would accept the record; ecg: there is one
-    in it at all; swaps: two limb electrodes are in each other's place, by name of the pair."""
+    """lead: a lead's signal is clean; record: experts would accept the record; ecg: there is one in
+    it at all, its threshold where most leads are usable being ecg_in_many; swaps: two limb
+    electrodes are in each other's place, by the pair's name."""
 
     lead: Score
     record: Score
     ecg: Score
+    ecg_in_many: float
     swaps: dict[str, Score]
 
 
@@ -78,6 +80,7 @@ def gate_from(found: dict) -> Gate:
     """From gate.json's content."""
     return Gate(
         *(_score(found[name]) for name in ("lead", "record", "ecg")),
+        found["ecg"].get("threshold_in_many", found["ecg"]["threshold"]),
         {name: _score(one) for name, one in found["swaps"].items()},
     )
 
@@ -121,11 +124,11 @@ def record_signs(
         lost: leads of the record that are not usable, [segment].
         disagreement: of the limb leads, [segment].
     """
-    logits = np.where(usable, np.clip(clean, -WORST, WORST), -WORST)
+    logits = np.where(usable, np.minimum(np.maximum(clean, -WORST), WORST), -WORST)
     out = np.empty((len(usable), len(OF_RECORD)), dtype=np.float32)
     out[:, 0] = np.minimum(lost, LOST)
     out[:, 1] = logits.min(axis=-1)
-    out[:, 2] = logits.mean(axis=-1)
+    out[:, 2] = logits.sum(axis=-1) / logits.shape[-1]
     out[:, 3:5] = np.maximum(signs.lead[..., 12:14].max(axis=1), SMALLEST)
     agreement = np.where(usable, signs.lead[..., AGREEMENT], 0).sum(axis=-1)
     out[:, 5] = agreement / np.maximum(usable.sum(axis=-1), 1)

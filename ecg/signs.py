@@ -19,7 +19,7 @@ BEAT_S = 0.09  # over which steepness is averaged: a narrow QRS
 REFRACTORY_S = 0.2  # to both sides
 BEFORE_S, AFTER_S = 0.15, 0.3  # of a beat's steepest moment
 TALL = 0.3  # a beat's steepness, of the typical second's
-EPS = np.float32(1e-9)
+EPS, TINY = np.float32(1e-9), np.float32(1e-12)
 
 # Energies are compared as decimal logarithms.
 LEAD_SIGNS = (
@@ -64,15 +64,16 @@ class Signs:
     alignment: np.ndarray
 
 
-def signs_of(sig: np.ndarray, swings: np.ndarray, usable: np.ndarray, fs: float) -> Signs:
+def signs_of(
+    sig: np.ndarray, swings: np.ndarray, ptp: np.ndarray, usable: np.ndarray, fs: float
+) -> Signs:
     """Of segments of one length.
 
     Args:
-        sig: mV [segment, lead, time] at fs Hz; swings: the same, baseline removed.
+        sig: mV [segment, lead, time] at fs Hz; swings: the same, baseline removed; ptp: of these.
         usable: [segment, lead], bool: of the others nothing is taken.
     """
-    ptp = np.maximum(swings.max(axis=-1) - swings.min(axis=-1), np.float32(1e-12))
-    norm = usable / ptp
+    norm = usable / np.maximum(ptp, TINY)
     z = swings * norm[..., None]
     round_, far = max(1, round(ROUND_S * fs)), round(STEEP_S * fs)
     summed = z[..., round_:] + z[..., :-round_]
@@ -138,7 +139,8 @@ def _beats(
     width = round(BEAT_S * fs)
     mean = uniform_filter1d(power, width, axis=-1, mode="constant")
     highest = maximum_filter1d(mean, 2 * round(REFRACTORY_S * fs) + 1, axis=-1, mode="constant")
-    seconds = np.sort(_blocks(mean, round(fs)).max(axis=-1), axis=-1)
+    second = min(round(fs), mean.shape[-1])
+    seconds = np.sort(_blocks(mean, second).max(axis=-1), axis=-1)
     typical = seconds[:, int(0.6 * seconds.shape[-1])]
     peak = (mean == highest) & (mean > TALL * typical[:, None])
     centre = (n_samples - steep.shape[-1]) // 2
@@ -146,18 +148,21 @@ def _beats(
     peak[:, :first] = False
     peak[:, last + 1 :] = False
     which, when = np.nonzero(peak)
-    n = len(steep)
-    count = np.bincount(which, minlength=n)
-    found = np.zeros((n, len(SEGMENT_SIGNS)), dtype=np.float32)
-    found[:, 0] = count / ((last - first) / fs)
-    within = np.bincount(which, weights=mean[which, when], minlength=n) * width
-    found[:, 2] = within / (power.sum(axis=-1) + EPS)
-    same = which[1:] == which[:-1]
-    interval, of = np.diff(when)[same], which[1:][same]
-    several = np.maximum(np.bincount(of, minlength=n), 1)
-    average = np.bincount(of, weights=interval, minlength=n) / several
-    square = np.bincount(of, weights=interval * interval, minlength=n) / several
-    found[:, 1] = np.sqrt(np.maximum(square - average**2, 0)) / np.maximum(average, 1)
+    found = np.zeros((len(steep), len(SEGMENT_SIGNS)), dtype=np.float32)
+    if not len(which):
+        return (which, when), found
+    starts = np.flatnonzero(np.diff(which, prepend=-1))
+    interval = np.diff(when, append=0)
+    interval[starts[1:] - 1] = interval[-1] = 0  # to the next segment's
+    parts = np.stack([np.ones(len(when)), mean[which, when], interval, interval * interval])
+    count, within, sums, squares = np.add.reduceat(parts, starts, axis=1)
+    several = np.maximum(count - 1, 1)
+    average = sums / several
+    spread = np.sqrt(np.maximum(squares / several - average**2, 0)) / np.maximum(average, 1)
+    has = which[starts]
+    found[has, 0] = count / ((last - first) / fs)
+    found[has, 1] = spread
+    found[has, 2] = within * width / (power[has].sum(axis=-1) + EPS)
     return (which, when + centre), found
 
 

@@ -96,6 +96,21 @@ def cartoon(rng, fs, n_samples, n):
     return wave * rng.uniform(0.4, 1, (n, 1)) + _some_noise(rng, (n, n_samples))
 
 
+def sketch(rng, fs, n_samples, n):
+    """P, Q, R, S and T as triangles, as a hand would draw them, every lead with its own heights."""
+    phase_s = [-0.16, -0.03, 0.0, 0.03, 0.25] + rng.uniform(-0.02, 0.02, 5)
+    halves = rng.uniform([0.03, 0.015, 0.02, 0.015, 0.06], [0.06, 0.03, 0.06, 0.05, 0.12])
+    heights = rng.uniform([0, -0.2, 0.4, -0.4, 0], [0.25, 0, 1.5, 0, 0.5])
+    own = heights * rng.choice([np.ones((n, 1)), rng.uniform(0.3, 1.2, (n, 5))])
+    time = _time(fs, n_samples)
+    wave = np.zeros((n, n_samples))
+    for t in _pulse_times(rng, n_samples / fs, (45, 160), rng.choice([0, 0, 0.03])):
+        for at, half, height in zip(phase_s, halves, own.T, strict=True):
+            wave += height[:, None] * np.maximum(0, 1 - np.abs(time - t - at) / half)
+    noise = rng.choice([0.0, 0.003, 0.01]) * rng.standard_normal((n, n_samples))
+    return wave * rng.uniform(0.4, 1, (n, 1)) + noise
+
+
 def pulses(rng, fs, n_samples, n):
     """Smooth bumps, evenly spaced: a metronome's, a wheel's."""
     phase = np.exp(rng.uniform(np.log(0.6), np.log(3))) * _time(fs, n_samples) + rng.uniform()
@@ -201,7 +216,7 @@ KINDS: dict[str, Kind] = {
     kind.__name__: kind
     for kind in (
         sine, white_noise, pink_noise, random_walk, constant_noise, square_wave, triangle_wave,
-        cartoon, pulses, tones, ppg, eeg, emg, respiration, speech, music,
+        cartoon, sketch, pulses, tones, ppg, eeg, emg, respiration, speech, music,
     )
 }  # fmt: skip
 
