@@ -61,6 +61,8 @@ def read(file: File, hints: Hints) -> list[Record]:
     sop_class = found.text("SOPClassUID")
     if not sop_class:
         raise UnreadableError("not a DICOM file, or one without a SOP class")
+    if sop_class == uid.MediaStorageDirectoryStorage:
+        return []  # a disc's DICOMDIR, which comes in zips; the records are beside it
     if sop_class not in ECG_CLASSES:
         raise UnservableError(
             "a DICOM object that is no ECG waveform; 12-lead, general, general 32-bit and "
@@ -230,7 +232,7 @@ def _millivolts(stored: np.ndarray, group: _Group, row: int, hints: Hints) -> np
 def _in_millivolts(channel: Item, where: str, hints: Hints) -> float:
     for units in channel.items("ChannelSensitivityUnitsSequence"):
         for word in (units.text("CodeValue"), units.text("CodeMeaning")):
-            factor = _MILLIVOLTS.get(word.lower().removesuffix("s"))
+            factor = _MILLIVOLTS.get(word.lower().replace(" ", "").removesuffix("s"))
             if factor is not None:
                 return factor
         raise UnservableError("is not in V, mV, uV or nV", where)

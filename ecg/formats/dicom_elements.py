@@ -65,7 +65,11 @@ class Item:
     def text(self, keyword: str) -> str:
         """The first value, without padding; empty where it is absent."""
         first = bytes(self.raw(keyword)[:MAX_TEXT]).split(b"\\")[0]
-        return first.decode("utf-8", "replace").strip(" \0\t\r\n")
+        try:
+            text = first.decode()
+        except UnicodeDecodeError:  # a micro sign, mostly
+            text = first.decode("latin-1")
+        return text.strip(" \0\t\r\n")
 
     def number(self, keyword: str) -> float | None:
         """A decimal string. Errors: UnreadableError where it is no number."""

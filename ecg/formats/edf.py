@@ -39,6 +39,7 @@ _LABEL, _UNIT, _LOW, _HIGH, _DIGITAL_LOW, _DIGITAL_HIGH, _SAMPLES = 0, 2, 3, 4, 
 _VOLTS = {"v": 1e3, "nv": 1e-6, **MILLIVOLTS}
 _PREFIX = re.compile(r"^(ECG|LEAD)[\s_-]+")
 _AT_ONCE = 1 << 20  # samples
+_ROUNDED_S = 0.01
 _DAMAGED = "an EDF header with an impossible number"
 
 # What is written.
@@ -238,19 +239,15 @@ def _stored(signals: list[Signal], hints: Hints) -> Stored:
 def _millivolts(signals: list[Signal], starts: np.ndarray | None, hints: Hints) -> np.ndarray:
     """float32 [lead, time] of signals of one fs; NaN where nothing was recorded."""
     n_records, n_samples = signals[0].counts.shape[:2]
-    total, places = n_records * n_samples, None
-    if starts is not None and n_records:
-        places = np.rint((starts - starts[0]) * signals[0].fs).astype(np.int64)
-        if (np.diff(places) < n_samples).any():
-            raise UnreadableError("an EDF+D file whose data records overlap")
-        total = int(places[-1]) + n_samples
-        if total > 2 * n_records * n_samples:
-            raise UnservableError("an EDF+D file of more gaps than signal; send its parts alone")
+    places = np.arange(n_records) * n_samples
+    if starts is not None:
+        places += _gaps(starts, places, signals[0].fs)
+    total = int(places[-1]) + n_samples if n_records else 0
+    if total > 2 * n_records * n_samples:
+        raise UnservableError("an EDF+D file of more gaps than signal; send its parts alone")
     if total * len(signals) * 4 > hints.max_unpacked:
         raise TooLargeError("holds more samples than this service accepts; send shorter records")
     sig = np.full((len(signals), total), np.nan, dtype=np.float32)
-    if places is None:
-        places = np.arange(n_records) * n_samples
     for row, signal in zip(sig, signals, strict=True):
         factor = _factor(signal, hints)
         for records, samples in _blocks(n_records, n_samples):
@@ -258,8 +255,20 @@ def _millivolts(signals: list[Signal], starts: np.ndarray | None, hints: Hints) 
             row[at] = _scaled(signal, signal.counts[records, samples], factor)
     # Data records are of one length: what the last one lacked was filled up.
     sure = max(0, total - n_samples + 1)
-    recorded = np.asarray(~np.isnan(sig[:, sure:]).all(axis=0))
+    recorded = np.logical_or.reduce(np.isfinite(sig[:, sure:]), axis=0)
     return sig[:, : total - int(np.argmax(recorded[::-1])) if recorded.any() else sure]
+
+
+def _gaps(starts: np.ndarray, places: np.ndarray, fs: float) -> np.ndarray:
+    """Samples missing before each data record, in all. Time stamps are rounded: a record may seem
+    to begin a little early or late. Errors: UnreadableError."""
+    found, gap, within = [], 0, max(1.0, _ROUNDED_S * fs)
+    for seen in (np.rint((starts - starts[:1]) * fs) - places).tolist():
+        if seen < gap - within:
+            raise UnreadableError("an EDF+D file whose data records overlap")
+        gap = int(seen) if seen > gap + within else gap
+        found.append(gap)
+    return np.array(found, dtype=np.int64)
 
 
 def _blocks(n_records: int, n_samples: int) -> Iterator[tuple[slice, slice]]:

@@ -18,6 +18,7 @@ from ecg.formats import File, Hints, dicom, read
 from ecg.leads import LEADS
 from ecg.record import Meta, Record, make_record
 from tests.conftest import DATA
+from tests.service.bodies import as_zip
 
 CODES = (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8)  # of LEADS
 EXAMPLE = DATA / "ecgtoolkit_example.dcm"
@@ -218,10 +219,12 @@ def test_gain_correction_baseline_and_units_are_each_channels_own():
 
 def test_units_may_stand_in_the_meaning_alone_or_beside_the_file(counts):
     units = Dataset()
-    units.CodeMeaning = "millivolts"
+    units.CodeMeaning = "Millivolts"
     lead = channel(code("2:1"), unit=None)
     lead.ChannelSensitivityUnitsSequence = Sequence([units])
     assert one(in_a_file(group(counts[:1], [lead]))).sig[0, 0] == counts[0, 0]
+    latin = in_a_file(group(counts[:1], [channel(code("2:1"), unit="xV")])).replace(b"xV", b"\xb5V")
+    assert one(latin).sig[0, 0] == np.float32(counts[0, 0] * 1e-3)
     without = in_a_file(group(counts[:1], [channel(code("2:1"), unit=None)]))
     assert one(without, Hints(units="mV")).sig[0, 0] == counts[0, 0]
     with pytest.raises(UnservableError, match="has no units"):
@@ -381,6 +384,23 @@ def test_other_objects_are_refused_with_what_is_read():
     for content in (file.getvalue(), in_a_file(SOPClassUID=uid.HemodynamicWaveformStorage)):
         with pytest.raises(UnservableError, match="no ECG waveform"):
             one(content)
+
+
+def test_a_discs_directory_is_stepped_over(counts):
+    directory = in_a_file(SOPClassUID=uid.MediaStorageDirectoryStorage)
+    disc = as_zip([File(directory, "DICOMDIR"), File(in_a_file(group(counts)), "IMAGES/1")])
+    assert one(disc).leads == LEADS
+    with pytest.raises(UnreadableError, match="no record"):
+        one(directory)
+
+
+def test_the_content_decides_whatever_the_name(counts):
+    content = in_a_file(group(counts))
+    for name in ("x.csv", "x.json", "x.hea", "x.edf", "IM0001"):
+        (record,) = read([File(content, name, "text/csv")], Hints())
+        assert record.leads == LEADS
+    with pytest.raises(UnreadableError):
+        read([File(b"DICM", "x.dcm")], Hints())
 
 
 def test_damage_is_said_without_a_value(counts):

@@ -231,6 +231,12 @@ def test_gaps_between_data_records_are_missing():
     assert not np.isnan(whole.sig).any()
 
 
+def test_rounded_time_stamps_are_no_gaps_and_no_overlaps():
+    onsets = [round(i / 3, 2) for i in range(18)]
+    record = one(discontinuous(onsets).replace(f"{1:<8}".encode(), b"0.333333", 1))
+    assert not np.isnan(record.sig).any()
+
+
 def test_continuous_files_are_not_asked_for_time_stamps():
     assert one(discontinuous([0, 0, 0, 0, 0], reserved="EDF+C")).n_samples == 2500
 
