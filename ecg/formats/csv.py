@@ -49,7 +49,7 @@ def write(record: Record) -> bytes:
     out = io.StringIO()
     out.write(",".join(record.leads) + "\n")
     for start in range(0, record.n_samples, _ROWS_AT_ONCE):  # as text they are 30 times as large
-        rows = record.sig[:, start : start + _ROWS_AT_ONCE].T
+        rows = record.piece(start, min(start + _ROWS_AT_ONCE, record.n_samples)).T
         # The shortest digits that give back the same float32.
         out.writelines(",".join(cells) + "\n" for cells in rows.astype(str).tolist())
     return out.getvalue().encode()

@@ -123,8 +123,9 @@ def write_files(
             which it fits. What does not fit a given one is cut off.
     """
     lines = [f"{name} {len(record.leads)} {record.fs:.12g} {record.n_samples}"]
-    stored = np.empty(record.sig.shape, dtype="<i2")
-    for lead, row, out in zip(record.leads, record.sig, stored, strict=True):
+    stored = np.empty((len(record.leads), record.n_samples), dtype="<i2")
+    for i, (lead, out) in enumerate(zip(record.leads, stored, strict=True)):
+        row = record.piece(0, record.n_samples, slice(i, i + 1))[0]
         by = gain or _gain(row)
         units = np.round(row.astype(np.float64) * by).clip(-_LARGEST, _LARGEST)
         out[:] = np.where(np.isnan(row), _MISSING, np.nan_to_num(units))

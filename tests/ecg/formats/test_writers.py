@@ -9,9 +9,9 @@ import pytest
 import wfdb as library
 
 from ecg.errors import UnservableError
-from ecg.formats import WRITERS, File, Hints, hdf5, npz, read, wfdb
+from ecg.formats import WRITERS, File, Hints, csv, hdf5, npz, read, wfdb
 from ecg.leads import LEADS
-from ecg.record import Meta, Record
+from ecg.record import Meta, Record, Stored
 
 EXACT = {"npz", "hdf5", "csv"}  # float32 as it is; the others round to integers
 FINEST_MV = {"wfdb": 1e-4, "dicom": 1e-3, "edf": 1e-3, "fhir": 1e-3}
@@ -90,6 +90,27 @@ def test_the_sender_s_id_is_not_written(name):
             zipfile.ZipFile(io.BytesIO(content)).read(n) for n in ("record.hea", "record.dat")
         )
     assert b"Doe" not in content
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_long_record_kept_as_it_was_stored_is_written_like_any_other(name):
+    counts = (np.arange(2 * 61_000).reshape(2, -1) % 2000 - 1000).astype("<i2")
+    stored = Stored.of(counts, [0.001, 0.001])
+    record = Record(stored, 100.0, ("I", "V1"))
+    (back,) = read([File(written(name, record))], Hints("100", None, "mV"))
+    np.testing.assert_allclose(back.sig, counts / 1000, atol=1e-7)
+
+
+def test_text_of_a_long_record_is_made_of_pieces_of_it():
+    asked = []
+
+    def take(start, stop):
+        asked.append(stop - start)
+        return np.zeros((1, stop - start), "<i2")
+
+    stored = Stored(take, 1, 61_000, np.ones(1), np.zeros(1), 122_000)
+    csv.write(Record(stored, 100.0, ("I",)))
+    assert sum(asked) == 61_000 and max(asked) <= 10_000
 
 
 @pytest.mark.parametrize("write", [npz.write, hdf5.write])
