@@ -62,7 +62,7 @@ def batcher(spied: Spied) -> Callable[..., Batcher[Item, Judged]]:
 
 
 async def ask(
-    b: Batcher[Item, Judged], spied: Spied, record: Record, explain: bool, timeout: float = 20
+    b: Batcher[Item, Judged], spied: Spied, record: Record, explain: bool, timeout: float = 120
 ) -> list[dict[str, Any]]:
     deadline = asyncio.get_running_loop().time() + timeout
 
