@@ -285,7 +285,7 @@ def _legend(
     whole = {s.lead for s in strips if (s.start_s, s.end_s) == (start_s, end_s)}
     lines = shade.legend(list(dict.fromkeys(s.lead for s in strips)))
     if not set(leads) <= whole:
-        lines[-1] += "   map: each lead over the long strip's time"
+        lines.append("map: each lead over the time of the long strip")
         top += 2.0
         for row, lead in enumerate(leads):
             y, strip = top + row * MAP_MM, _Strip(lead, row, left, start_s, end_s, True)

@@ -321,7 +321,7 @@ def test_the_legend_says_what_darker_means_and_what_is_never_shaded():
     assert "what raised the atrial probability, darker = more" in legend
     assert "never shaded: III, aVR, aVL, aVF (the model reads I and II instead)" in legend
     assert "0.90; 0.30 once the 10% of the windows" in legend and "0.88 with 10%" in legend
-    assert "map: each lead over the long strip's time" in legend
+    assert "map: each lead over the time of the long strip" in legend
     told = ET.fromstring(svg).get("data-shaded")
     assert "II (100%)" in told and "II at 1.0 to 1.2 s" in told
     assert told in ET.fromstring(svg).find(f"{SVG}desc").text
