@@ -254,7 +254,7 @@ def _wrong_units(
     odd = small | verdicts["implausible_amplitude"]
     verdicts["wrong_units"] = np.zeros_like(odd)
     for i in np.flatnonzero(odd.all(axis=-1)):
-        some = np.ix_([i], seen.rows)
+        some = np.ix_(np.array([i]), np.array(seen.rows))
         signs = signs_of(sig[some], seen.swings[some], seen.ptp[some], odd[some], fs)
         if gate().ecg.logit(ecg_signs(signs, odd[some]))[0] >= gate().ecg.threshold:
             verdicts["wrong_units"][i] = True

@@ -78,10 +78,13 @@ def gate() -> Gate:
 
 def gate_from(found: dict) -> Gate:
     """From gate.json's content."""
+    ecg = _score(found["ecg"])
     return Gate(
-        *(_score(found[name]) for name in ("lead", "record", "ecg")),
-        found["ecg"].get("threshold_in_many", found["ecg"]["threshold"]),
-        {name: _score(one) for name, one in found["swaps"].items()},
+        lead=_score(found["lead"]),
+        record=_score(found["record"]),
+        ecg=ecg,
+        ecg_in_many=found["ecg"].get("threshold_in_many", ecg.threshold),
+        swaps={name: _score(one) for name, one in found["swaps"].items()},
     )
 
 

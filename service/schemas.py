@@ -22,6 +22,7 @@ class QualityReason(BaseModel):
 class QualityAnswer(BaseModel):
     status: Literal["acceptable", "poor", "unusable"]
     reasons: list[QualityReason]
+    score: float | None
 
 
 class AtrialSubstrate(BaseModel):

@@ -101,7 +101,7 @@ def sketch(rng, fs, n_samples, n):
     phase_s = [-0.16, -0.03, 0.0, 0.03, 0.25] + rng.uniform(-0.02, 0.02, 5)
     halves = rng.uniform([0.03, 0.015, 0.02, 0.015, 0.06], [0.06, 0.03, 0.06, 0.05, 0.12])
     heights = rng.uniform([0, -0.2, 0.4, -0.4, 0], [0.25, 0, 1.5, 0, 0.5])
-    own = heights * rng.choice([np.ones((n, 1)), rng.uniform(0.3, 1.2, (n, 5))])
+    own = np.ones((n, 1)) * heights * (rng.uniform(0.3, 1.2, (n, 5)) if rng.random() < 0.5 else 1)
     time = _time(fs, n_samples)
     wave = np.zeros((n, n_samples))
     for t in _pulse_times(rng, n_samples / fs, (45, 160), rng.choice([0, 0, 0.03])):

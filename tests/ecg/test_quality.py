@@ -1,4 +1,4 @@
-"""Every reason of the gate, made on a real recording; real recordings pass, and other signals do not."""
+"""Every reason of the gate, made on a real recording; real ones pass, other signals do not."""
 
 import numpy as np
 import pytest

@@ -47,7 +47,9 @@ def test_an_answer_has_the_contracts_fields(client: httpx.Client, record: Record
     assert result["leads"] == list(record.leads)
     assert result["ignored_channels"] == []
     assert result["duration_s"] == 10.0
-    assert result["quality"] == {"status": "acceptable", "reasons": []}
+    quality = result["quality"]
+    assert (quality["status"], quality["reasons"]) == ("acceptable", [])
+    assert 0.5 < quality["score"] <= 1
     atrial = result["atrial_substrate"]
     assert atrial["status"] in ("normal", "abnormal")
     assert (atrial["status"] == "abnormal") == (atrial["probability"] >= atrial["threshold"])
