@@ -34,6 +34,7 @@ from ecg.leads import LEADS, canonical
 MIN_FS, MAX_FS = 50.0, 4000.0
 MIN_DURATION_S, MAX_DURATION_S = 5.0, 86_400.0
 LONG_S = 600.0  # from here on samples stay as they were stored, and the work goes by pieces
+LARGEST_MV = 1e6  # no amplifier gives more: such a sample is damage, and counts as missing
 PIECE = 1_000_000  # values looked at together where a whole record is looked at
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3}  # micro sign and Greek mu
 
@@ -101,8 +102,7 @@ class Stored:
                 sig = exact.astype(np.float32)
         if self.missing is not None:
             sig[values == self.missing] = np.nan
-        if values.dtype.kind == "f":
-            sig[~np.isfinite(sig)] = np.nan
+        sig[~_there(sig)] = np.nan
         return sig
 
 
@@ -181,7 +181,8 @@ def make_record(
     """A Record from what a file or a request declares, or UnservableError that names the field.
 
     Args:
-        sig: real numbers in `units`, [lead, time]; NaN or infinite where a sample is missing. Of a
+        sig: real numbers in `units`, [lead, time]; NaN, infinite or beyond any voltage where a
+            sample is missing. Of a
             long record it is kept, not copied.
         fs: Hz; leads: any spelling; units: mV or uV.
     """
@@ -194,11 +195,11 @@ def make_record(
         stored = Stored.of(sig, [millivolts_a_unit(units)] * len(names))
         return make_stored_record(stored, rate, names, meta)
     millivolts = in_millivolts(sig, units)
-    finite = np.isfinite(millivolts)
-    if not finite.all():
-        if not finite.any():
+    there = _there(millivolts)
+    if not there.all():
+        if not there.any():
             raise UnservableError("holds no finite sample", "sig")
-        millivolts[~finite] = np.nan
+        millivolts[~there] = np.nan
     return Record(millivolts, rate, names, meta or Meta())
 
 
@@ -217,6 +218,11 @@ def make_stored_record(
     ):
         raise UnservableError("holds no finite sample", "sig")
     return Record(stored, rate, names, meta or Meta())
+
+
+def _there(millivolts: np.ndarray) -> np.ndarray:
+    """Where a sample is a voltage; NaN is less than nothing."""
+    return np.abs(millivolts) < LARGEST_MV
 
 
 def check_duration(n_samples: int, rate: float) -> None:
