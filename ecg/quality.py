@@ -193,12 +193,6 @@ def judge(seen: Examined) -> Scores:
     )
 
 
-def _ecg_threshold(seen: Examined) -> np.ndarray:
-    """[segment]: what no ECG shows in many leads is less than what it may show in a few."""
-    many = seen.usable[:, seen.rows].sum(axis=-1) >= MANY_LEADS
-    return np.where(many, gate().ecg_in_many, gate().ecg.threshold)
-
-
 def _learned(
     scores: Scores,
     seen: Examined,
@@ -210,11 +204,16 @@ def _learned(
     """Verdicts [segment, lead] that rest on scores; usable: [segment, lead]."""
     learned, rows, lead = gate(), seen.rows, seen.signs.lead
     verdicts = {}
-    beatless = usable & (scores.ecg < _ecg_threshold(seen))[:, None]
+    many = seen.usable[:, rows].sum(axis=-1) >= MANY_LEADS
+    least, clean = (
+        np.where(many, score.threshold_in_many, score.threshold)[:, None]
+        for score in (learned.ecg, learned.lead)
+    )
+    beatless = usable & (scores.ecg[:, None] < least)
     ecg = usable & ~beatless
-    noisy = ecg[:, rows] & (scores.clean < learned.lead.threshold)
-    several = ecg[:, rows].sum(axis=-1) > 1
-    refused = several & (scores.record < learned.record.threshold) & ~noisy.any(axis=-1)
+    noisy = ecg[:, rows] & (scores.clean < clean)
+    refused = (scores.record < learned.record.threshold) & ecg.all(axis=-1) & ~noisy.any(axis=-1)
+    refused &= ecg.shape[-1] > 1
     if refused.any():
         worst = np.argmin(np.where(ecg[:, rows], scores.clean, np.inf), axis=-1)
         noisy[refused, worst[refused]] = True
