@@ -28,7 +28,7 @@ LIMB_POOR, LIMB_BROKEN = 0.1, 0.25  # rms that breaks the limb-lead laws, agains
 SCORE_DIGITS = 4
 MANY_LEADS = 7  # limb and chest leads
 MAINS_MV = 0.05  # rms
-WANDER_MV = 0.3  # rms of what the high-pass takes
+WANDER_MV, WANDER_OF_NOISY_MV = 1.0, 0.3  # rms of what the high-pass takes
 FINE_FLOOR = -1.5  # log10: between beats
 
 DETAILS = {
@@ -141,11 +141,7 @@ def assess_segments(
 
 def _shown(scores: Scores, seen: Examined, usable: np.ndarray) -> list[float | None]:
     """Of each segment: the record's, or a lone lead's own; 0 where no lead is left."""
-    candidates = seen.usable[:, seen.rows]
-    logit, alone = scores.record, candidates.sum(axis=-1) < 2
-    if alone.any():
-        of_lead = np.where(candidates, scores.clean, -np.inf).max(axis=-1)
-        logit = np.where(alone, of_lead, logit)
+    logit = scores.clean[:, 0] if seen.usable.shape[-1] == 1 else scores.record
     shown = np.round(sigmoid(logit) * usable.any(axis=-1), SCORE_DIGITS)
     return shown.tolist()
 
@@ -217,11 +213,13 @@ def _learned(
     if refused.any():
         worst = np.argmin(np.where(ecg[:, rows], scores.clean, np.inf), axis=-1)
         noisy[refused, worst[refused]] = True
-    if noisy.any():
-        wander = lead[..., LEAD_SIGNS.index("baseline_mv")] > np.log10(WANDER_MV)
+    drift = lead[..., LEAD_SIGNS.index("baseline_mv")]
+    wander = ecg[:, rows] & (drift > np.log10(WANDER_MV))
+    if noisy.any() or wander.any():
+        wander |= noisy & (drift > np.log10(WANDER_OF_NOISY_MV))
         fine = lead[..., LEAD_SIGNS.index("fine_floor")] > FINE_FLOOR
         kinds = {
-            "baseline_wander": noisy & wander,
+            "baseline_wander": wander,
             "muscle_noise": noisy & fine & ~wander,
             "noisy": noisy & ~wander & ~fine,
         }

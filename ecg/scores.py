@@ -25,6 +25,7 @@ OF_LEAD = SCALE_FREE
 OF_RECORD = (
     "lost leads", "worst lead", "mean lead", "largest drift", "largest swing", "mean agreement",
     "limb leads' disagreement",
+    "gathered",
 )  # fmt: skip
 _MEAN = ("agreement", "floor", "fine", "sharp", "mirrored", "kink", "tail")
 _MEAN_ROWS = [LEAD_SIGNS.index(name) for name in _MEAN]
@@ -136,4 +137,5 @@ def record_signs(
     agreement = np.where(usable, signs.lead[..., AGREEMENT], 0).sum(axis=-1)
     out[:, 5] = agreement / np.maximum(usable.sum(axis=-1), 1)
     out[:, 6] = np.minimum(disagreement, LIMB_BREAK)
+    out[:, 7] = signs.segment[:, 2]
     return out
