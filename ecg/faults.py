@@ -83,7 +83,9 @@ def limb_disagreement(sig: np.ndarray, limbs: np.ndarray, leads: Sequence[str]) 
         rows = limbs[np.argmax(left)]
         alike = left & (limbs == rows).all(axis=-1)
         some = sig[np.ix_(alike, rows)]
-        residual = some - _explained_by_i_ii(tuple(leads[i] for i in np.flatnonzero(rows).tolist())) @ some
+        residual = (
+            some - _explained_by_i_ii(tuple(leads[i] for i in np.flatnonzero(rows).tolist())) @ some
+        )
         of_all, of_residual = (np.einsum("slt,slt->s", x, x) for x in (some, residual))
         out[alike] = np.sqrt(of_residual / np.maximum(of_all, 1e-12))
         left &= ~alike

@@ -28,7 +28,7 @@ LIMB_POOR, LIMB_BROKEN = 0.1, 0.25  # rms that breaks the limb-lead laws, agains
 SCORE_DIGITS = 4
 MANY_LEADS = 7  # limb and chest leads
 MAINS_MV = 0.05  # rms
-WANDER_MV = 0.3  # rms of what the high-pass takes
+WANDER_MV, WANDER_OF_NOISY_MV = 1.0, 0.3  # rms of what the high-pass takes
 FINE_FLOOR = -1.5  # log10: between beats
 
 DETAILS = {
@@ -141,11 +141,7 @@ def assess_segments(
 
 def _shown(scores: Scores, seen: Examined, usable: np.ndarray) -> list[float | None]:
     """Of each segment: the record's, or a lone lead's own; 0 where no lead is left."""
-    candidates = seen.usable[:, seen.rows]
-    logit, alone = scores.record, candidates.sum(axis=-1) < 2
-    if alone.any():
-        of_lead = np.where(candidates, scores.clean, -np.inf).max(axis=-1)
-        logit = np.where(alone, of_lead, logit)
+    logit = scores.clean[:, 0] if seen.usable.shape[-1] == 1 else scores.record
     shown = np.round(sigmoid(logit) * usable.any(axis=-1), SCORE_DIGITS)
     return shown.tolist()
 
@@ -193,12 +189,6 @@ def judge(seen: Examined) -> Scores:
     )
 
 
-def _ecg_threshold(seen: Examined) -> np.ndarray:
-    """[segment]: what no ECG shows in many leads is less than what it may show in a few."""
-    many = seen.usable[:, seen.rows].sum(axis=-1) >= MANY_LEADS
-    return np.where(many, gate().ecg_in_many, gate().ecg.threshold)
-
-
 def _learned(
     scores: Scores,
     seen: Examined,
@@ -210,19 +200,26 @@ def _learned(
     """Verdicts [segment, lead] that rest on scores; usable: [segment, lead]."""
     learned, rows, lead = gate(), seen.rows, seen.signs.lead
     verdicts = {}
-    beatless = usable & (scores.ecg < _ecg_threshold(seen))[:, None]
+    many = seen.usable[:, rows].sum(axis=-1) >= MANY_LEADS
+    least, clean = (
+        np.where(many, score.threshold_in_many, score.threshold)[:, None]
+        for score in (learned.ecg, learned.lead)
+    )
+    beatless = usable & (scores.ecg[:, None] < least)
     ecg = usable & ~beatless
-    noisy = ecg[:, rows] & (scores.clean < learned.lead.threshold)
-    several = ecg[:, rows].sum(axis=-1) > 1
-    refused = several & (scores.record < learned.record.threshold) & ~noisy.any(axis=-1)
+    noisy = ecg[:, rows] & (scores.clean < clean)
+    refused = (scores.record < learned.record.threshold) & ecg.all(axis=-1) & ~noisy.any(axis=-1)
+    refused &= ecg.shape[-1] > 1
     if refused.any():
         worst = np.argmin(np.where(ecg[:, rows], scores.clean, np.inf), axis=-1)
         noisy[refused, worst[refused]] = True
-    if noisy.any():
-        wander = lead[..., LEAD_SIGNS.index("baseline_mv")] > np.log10(WANDER_MV)
+    drift = lead[..., LEAD_SIGNS.index("baseline_mv")]
+    wander = ecg[:, rows] & (drift > np.log10(WANDER_MV))
+    if noisy.any() or wander.any():
+        wander |= noisy & (drift > np.log10(WANDER_OF_NOISY_MV))
         fine = lead[..., LEAD_SIGNS.index("fine_floor")] > FINE_FLOOR
         kinds = {
-            "baseline_wander": noisy & wander,
+            "baseline_wander": wander,
             "muscle_noise": noisy & fine & ~wander,
             "noisy": noisy & ~wander & ~fine,
         }

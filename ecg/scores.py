@@ -25,6 +25,7 @@ OF_LEAD = SCALE_FREE
 OF_RECORD = (
     "lost leads", "worst lead", "mean lead", "largest drift", "largest swing", "mean agreement",
     "limb leads' disagreement",
+    "gathered",
 )  # fmt: skip
 _MEAN = ("agreement", "floor", "fine", "sharp", "mirrored", "kink", "tail")
 _MEAN_ROWS = [LEAD_SIGNS.index(name) for name in _MEAN]
@@ -41,32 +42,32 @@ OF_ECG = (
 
 @dataclass(frozen=True)
 class Score:
-    """A logistic regression over clipped, standardised signs and, where given, their squares."""
+    """A logistic regression over clipped, standardised signs and, where given, products of any two.
+    threshold_in_many: where most leads are usable."""
 
     centre: np.ndarray
     scale: np.ndarray
     weight: np.ndarray
-    square: np.ndarray | None
+    pairs: np.ndarray | None
     offset: float
     threshold: float
+    threshold_in_many: float
 
     def logit(self, signs: np.ndarray) -> np.ndarray:
         """[...] of signs [..., sign]."""
         x = np.minimum(np.maximum((signs - self.centre) / self.scale, -LIMIT), LIMIT)
         out = x @ self.weight + self.offset
-        return out if self.square is None else out + (x * x) @ self.square
+        return out if self.pairs is None else out + ((x @ self.pairs) * x).sum(axis=-1)
 
 
 @dataclass(frozen=True)
 class Gate:
     """lead: a lead's signal is clean; record: experts would accept the record; ecg: there is one in
-    it at all, its threshold where most leads are usable being ecg_in_many; swaps: two limb
-    electrodes are in each other's place, by the pair's name."""
+    it at all; swaps: two limb electrodes are in each other's place, by the pair's name."""
 
     lead: Score
     record: Score
     ecg: Score
-    ecg_in_many: float
     swaps: dict[str, Score]
 
 
@@ -78,12 +79,10 @@ def gate() -> Gate:
 
 def gate_from(found: dict) -> Gate:
     """From gate.json's content."""
-    ecg = _score(found["ecg"])
     return Gate(
         lead=_score(found["lead"]),
         record=_score(found["record"]),
-        ecg=ecg,
-        ecg_in_many=found["ecg"].get("threshold_in_many", ecg.threshold),
+        ecg=_score(found["ecg"]),
         swaps={name: _score(one) for name, one in found["swaps"].items()},
     )
 
@@ -96,9 +95,10 @@ def _score(found: dict) -> Score:
         as_array("centre"),
         as_array("scale"),
         as_array("weight"),
-        as_array("square") if found.get("square") else None,
+        as_array("pairs") if "pairs" in found else None,
         found["offset"],
         found["threshold"],
+        found.get("threshold_in_many", found["threshold"]),
     )
 
 
@@ -132,8 +132,10 @@ def record_signs(
     out[:, 0] = np.minimum(lost, LOST)
     out[:, 1] = logits.min(axis=-1)
     out[:, 2] = logits.sum(axis=-1) / logits.shape[-1]
-    out[:, 3:5] = np.maximum(signs.lead[..., 12:14].max(axis=1), SMALLEST)
+    in_mv = np.where(usable[..., None], signs.lead[..., 12:14], SMALLEST)
+    out[:, 3:5] = np.maximum(in_mv.max(axis=1), SMALLEST)
     agreement = np.where(usable, signs.lead[..., AGREEMENT], 0).sum(axis=-1)
     out[:, 5] = agreement / np.maximum(usable.sum(axis=-1), 1)
     out[:, 6] = np.minimum(disagreement, LIMB_BREAK)
+    out[:, 7] = signs.segment[:, 2]
     return out

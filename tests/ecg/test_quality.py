@@ -239,24 +239,17 @@ def with_noise(record, lead, noise):
     return changed(record, lead, lambda row: row + noise)
 
 
-def wander(rng):
-    """Electrode-like: 0.2 to 2 Hz, far larger than the beats."""
-    t = np.arange(1000) / FS
-    hz = rng.uniform(0.2, 2, 8)
-    waves = [np.sin(2 * np.pi * f * t + p) for f, p in zip(hz, rng.uniform(0, 6, 8), strict=True)]
-    return 2 * np.sum(waves, axis=0)
-
-
 def test_noise_between_beats_is_named_with_its_lead(record, rng):
-    segments = segments_of(with_noise(record, "V3", 0.4 * rng.standard_normal(1000)))
+    segments = segments_of(with_noise(record, "V3", rng.standard_normal(1000)))
     (reason,) = segments.quality.reasons
     assert (reason.code, reason.leads) == ("muscle_noise", ("V3",))
     assert segments.quality.status == "poor"
     assert segments.lead_mask.all(), "a noisy lead is named, and used"
 
 
-def test_a_wandering_baseline_is_named_with_its_lead(record, rng):
-    (reason,) = quality_of(with_noise(record, "V3", wander(rng))).reasons
+def test_a_wandering_baseline_is_named_with_its_lead(record):
+    wander = 2 * np.sin(2 * np.pi * 0.15 * np.arange(1000) / FS)
+    (reason,) = quality_of(with_noise(record, "V3", wander)).reasons
     assert (reason.code, reason.leads) == ("baseline_wander", ("V3",))
 
 
