@@ -1,4 +1,4 @@
-"""Some of the damaged files that `python -m tests.ecg.formats.fuzz` makes by the hundred thousand."""
+"""A few of the damaged files of which `python -m tests.ecg.formats.fuzz` makes 100,000."""
 
 import numpy as np
 import pytest
