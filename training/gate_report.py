@@ -194,15 +194,22 @@ def on_swaps(items: Sequence[Labelled]) -> dict[str, Any]:
 
 
 def noises(path: Path, fs: float) -> dict[str, np.ndarray]:
-    """NSTDB's noise at fs Hz, [channel, time]."""
+    """NSTDB's noise at fs Hz, [channel, time], in any unit."""
     archive = Archive(path)
     root = archive.root("bw.hea")
     found = {}
     for name in NOISES:
-        header = archive.read(f"{root}{name}.hea").decode().split("\n")
-        samples = np.frombuffer(archive.read(f"{root}{name}.dat"), dtype=np.uint8)
-        assert header[0].split()[1:3] == ["2", "360"], "NSTDB's noise has 2 channels at 360 Hz"
-        found[name] = resample_poly(format_212(samples), round(fs), 360, axis=-1)
+        first, *channels = archive.read(f"{root}{name}.hea").decode().splitlines()[:3]
+        data = archive.read(f"{root}{name}.dat")
+        if first.split()[1:3] != ["2", "360"]:
+            raise SystemExit(f"{name}.hea is not of NSTDB's noise: 2 channels at 360 Hz")
+        if channels[0].split()[1] == "212":
+            samples = format_212(np.frombuffer(data, dtype=np.uint8))
+        else:
+            samples = np.frombuffer(data, dtype="<i2").reshape(-1, 2).T.astype(float)
+        if [int(line.split()[5]) for line in channels] != samples[:, 0].tolist():
+            raise SystemExit(f"{name}.dat does not begin as {name}.hea says")
+        found[name] = resample_poly(samples, round(fs), 360, axis=-1)
     return found
 
 
