@@ -33,6 +33,16 @@ def half_an_hour(af=AF, nothing=NOTHING):
     return npz(sig=sig, fs=100, leads=np.array(["II"]), units="uV")
 
 
+# Of the marks of AF, as shares of the sheet's height and width; at once, for the page may move.
+MIDDLES_AND_WIDTHS = """sheet => {
+  const all = sheet.getBoundingClientRect();
+  return [...sheet.querySelectorAll(".day-af rect")].map(mark => {
+    const box = mark.getBoundingClientRect();
+    return [(box.top + box.height / 2 - all.top) / all.height, box.width / all.width];
+  });
+}"""
+
+
 def shown(visit, body):
     visit.choose(("day.npz", body))
     visit.page.locator("#day-strip img").evaluate("e => e.decode()")
@@ -49,13 +59,9 @@ def test_the_burden_is_said_and_the_episode_lies_where_it_is(visit):
         "alt"
     )
     # Ten to fifteen minutes are the third row of five minutes, whole.
-    marked = page.locator(".day-af rect")
-    boxes = [marked.nth(i).bounding_box() for i in range(marked.count())]
-    sheet = page.locator(".day-marks").bounding_box()
-    (wide,) = [box for box in boxes if box["width"] > 0.5 * sheet["width"]]
-    assert wide["y"] + wide["height"] / 2 - sheet["y"] == pytest.approx(
-        (24 + 2 * 26 + 11) / 202 * sheet["height"], rel=0.03
-    )
+    marked = page.locator(".day-marks").evaluate(MIDDLES_AND_WIDTHS)
+    (middle,) = [middle for middle, width in marked if width > 0.5]
+    assert middle == pytest.approx((24 + 2 * 26 + 11) / 202, rel=0.03)
     assert page.locator(".day-none rect").count() == 1
     fill = page.locator(".day-none rect").evaluate("e => getComputedStyle(e).fill")
     assert "hatching" in fill

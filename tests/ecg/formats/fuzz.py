@@ -153,9 +153,12 @@ def still(record: Record, good: Record) -> bool:
 
 
 def _alike(row: np.ndarray, good: Record) -> float:
-    """The highest correlation with any lead at any shift, sample by sample."""
+    """The highest correlation with any lead at any shift, sample by sample; spikes of a few samples
+    cut off, which a recording survives."""
     n = good.n_samples
     piece = np.nan_to_num(row[:n]).astype(np.float64)
+    low, middle, high = np.quantile(piece, (0.01, 0.5, 0.99))
+    piece = np.clip(piece, middle - 2 * (middle - low), middle + 2 * (high - middle))
     piece -= piece.mean()
     size = 2 * max(n, len(piece))
     ours = np.fft.rfft(piece, size)
