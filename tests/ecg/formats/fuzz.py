@@ -30,6 +30,7 @@ from tests.ecg.formats.samples import HINTS, Sample, samples
 
 SECONDS, MEGABYTES = 2.0, 512.0
 HANGS_S = 60
+NONSENSE = "nonsense that passes as acceptable"
 SLOW, OFTEN = ("hdf5",), 5  # the others come so many times as often
 ALIKE = 0.5  # correlation with the recording that a file was made from
 NUMBERS = (0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 2**31 - 1, 2**31, 2**32 - 1)
@@ -133,7 +134,7 @@ def judge(files: Sequence[File], good: Record) -> Outcome:
         kind = statuses[0]
         for record, status in zip(records, statuses, strict=True):
             if status == "acceptable" and not still(record, good):
-                wrong = "nonsense that passes as acceptable"
+                wrong = NONSENSE
     except EcgError as error:
         kind = type(error).__name__
     except Exception as error:
