@@ -34,7 +34,7 @@ from ecg.leads import LEADS, canonical
 MIN_FS, MAX_FS = 50.0, 4000.0
 MIN_DURATION_S, MAX_DURATION_S = 5.0, 86_400.0
 LONG_S = 600.0  # from here on samples stay as they were stored, and the work goes by pieces
-LARGEST_MV = 1e6  # no amplifier gives more: such a sample is damage, and counts as missing
+LARGEST_MV = 1e8  # no amplifier gives more: such a sample is damage, and counts as missing
 PIECE = 1_000_000  # values looked at together where a whole record is looked at
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3}  # micro sign and Greek mu
 

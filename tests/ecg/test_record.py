@@ -115,7 +115,7 @@ def test_all_twelve_leads_are_accepted_at_once():
     assert at_the_door(sig=np.zeros((12, 1000)), leads=list(LEADS)).leads == LEADS
 
 
-@pytest.mark.parametrize("value", [1e6, -1e30, np.inf])
+@pytest.mark.parametrize("value", [1e8, -1e30, np.inf])
 @pytest.mark.parametrize("seconds", [10, 700])
 def test_what_no_amplifier_gives_is_missing(value, seconds):
     """Such values overflow in whatever is computed of them."""
