@@ -1,6 +1,6 @@
 """What the quality gate does on records that it was not tuned on: figures, plots and their page.
 
-All figures but the ROC of a left-out kind are of the gate as served: `ecg.prepare.cut_all`.
+All figures are of the gate as served: `ecg.prepare.cut_all`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ecg.scores import gate
 from ecg.store import Classifier, load_classifier
 from ecg.waveform import highpass
 from training import gate as fitting
+from training import gate_page
 from training.metrics import auroc, bootstrap
 from training.not_ecg import KINDS, LAYOUTS, as_record
 from training.sources import cinc2011, cinc2017, ptbxl
@@ -82,8 +83,6 @@ def write(args: argparse.Namespace, folder: Path) -> None:
         "coverage": coverage,
     }
     (folder / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
-    from training import gate_page
-
     gate_page.plot_roc(folder / "roc.png", roc_2011, roc_2017)
     gate_page.plot_coverage(folder / "coverage.png", coverage[NSTDB_SNR]["curve"])
     (folder / "README.md").write_text(gate_page.page(found))

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from ecg.electrodes import SWAPS
 from ecg.leads import LEADS, LIMB_FROM_I_II
 from ecg.scores import GATE, LIMIT, OF_ECG, OF_LEAD, OF_RECORD, gate
+from training import gate_report
 from training.gate import fit_logistic, logit, see, swap
 from training.gate_report import Copies, as_in_nstdb, format_212, mean_powers, on_copies
 from training.not_ecg import KINDS, LAYOUTS, as_record
@@ -103,7 +104,8 @@ def test_powers_are_those_of_a_sine(rng):
         assert of_noise[0] == pytest.approx(0.09, rel=0.1)
 
 
-def test_rejecting_what_is_noise_raises_the_auroc_and_at_random_it_does_not(rng):
+def test_rejecting_what_is_noise_raises_the_auroc_and_at_random_it_does_not(rng, monkeypatch):
+    monkeypatch.setattr(gate_report, "COVERAGES", (1.0,))
     n = 600
     label, noisy = rng.integers(0, 2, n), rng.random(n) < 0.1
     probability = np.where(noisy, rng.random(n), 0.5 * label + 0.5 * rng.random(n))
