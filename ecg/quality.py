@@ -65,7 +65,8 @@ class Reason:
 @dataclass(frozen=True)
 class Quality:
     """`status` is acceptable, poor (answered with care) or unusable (not answered). score: how
-    surely the signal is good, 0 to 1, the mean over segments; None where too short to say."""
+    surely experts would accept the signal, 0 to 1, the mean over segments; None where each is too
+    short to say. A signal may be good and still no ECG."""
 
     status: str
     reasons: tuple[Reason, ...]
@@ -127,7 +128,7 @@ def assess_segments(
         verdicts |= _learned(judged, seen, usable, raw, fs, leads)
         usable = usable & ~verdicts["not_an_ecg"]
         _wrong_units(verdicts, seen, sig, fs)
-        scores = _shown(judged, seen, usable)
+        scores = _shown(judged, seen)
     found = {code: bad for code, bad in verdicts.items() if bad.any()}
     return [
         SegmentQuality(
@@ -139,11 +140,10 @@ def assess_segments(
     ]
 
 
-def _shown(scores: Scores, seen: Examined, usable: np.ndarray) -> list[float | None]:
-    """Of each segment: the record's, or a lone lead's own; 0 where no lead is left."""
+def _shown(scores: Scores, seen: Examined) -> list[float | None]:
+    """Of each segment: the record's, or a lone lead's own; 0 where every lead has a fault."""
     logit = scores.clean[:, 0] if seen.usable.shape[-1] == 1 else scores.record
-    shown = np.round(sigmoid(logit) * usable.any(axis=-1), SCORE_DIGITS)
-    return shown.tolist()
+    return np.round(sigmoid(logit) * seen.usable.any(axis=-1), SCORE_DIGITS).tolist()
 
 
 def examine(

@@ -151,10 +151,13 @@ def _beats(
     found = np.zeros((len(steep), len(SEGMENT_SIGNS)), dtype=np.float32)
     if not len(which):
         return (which, when), found
-    starts = np.flatnonzero(np.diff(which, prepend=-1))
-    interval = np.diff(when, append=0)
+    starts = _starts(which)
+    parts = np.ones((4, len(when)))
+    parts[1] = mean[which, when]
+    interval = parts[2]
+    interval[:-1] = when[1:] - when[:-1]
     interval[starts[1:] - 1] = interval[-1] = 0  # to the next segment's
-    parts = np.stack([np.ones(len(when)), mean[which, when], interval, interval * interval])
+    parts[3] = interval * interval
     count, within, sums, squares = np.add.reduceat(parts, starts, axis=1)
     several = np.maximum(count - 1, 1)
     average = sums / several
@@ -164,6 +167,13 @@ def _beats(
     found[has, 1] = spread
     found[has, 2] = within * width / (power[has].sum(axis=-1) + EPS)
     return (which, when + centre), found
+
+
+def _starts(which: np.ndarray) -> np.ndarray:
+    """Where each segment's beats begin."""
+    first = np.ones(len(which), dtype=bool)
+    np.not_equal(which[1:], which[:-1], out=first[1:])
+    return np.flatnonzero(first)
 
 
 def _shapes(
@@ -184,7 +194,7 @@ def _shapes(
         beats = windows[which, when - before]
         beats = beats - (np.einsum("blt->bl", beats) / np.float32(width))[..., None]
         beats /= np.sqrt(np.einsum("blt,blt->bl", beats, beats) + EPS)[..., None]
-        starts = np.flatnonzero(np.diff(which, prepend=-1))
+        starts = _starts(which)
         shapes[which[starts]] = np.add.reduceat(beats, starts, axis=0)
     agreement = (np.einsum("slt,slt->sl", shapes, shapes) - n) / np.maximum(n * (n - 1), 1)
     shapes /= n[..., None]

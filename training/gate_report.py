@@ -1,6 +1,6 @@
 """What the quality gate does on records that it was not tuned on: figures, plots and their page.
 
-All figures but the ROC of a left-out kind are of the gate as served: `ecg.prepare.cut_all`.
+All figures are of the gate as served: `ecg.prepare.cut_all`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ecg.scores import gate
 from ecg.store import Classifier, load_classifier
 from ecg.waveform import highpass
 from training import gate as fitting
+from training import gate_page
 from training.metrics import auroc, bootstrap
 from training.not_ecg import KINDS, LAYOUTS, as_record
 from training.sources import cinc2011, cinc2017, ptbxl
@@ -40,6 +41,10 @@ COVERAGES = np.round(np.arange(1.0, 0.49, -0.025), 3)
 BEST_2011 = 0.93  # accuracy on the challenge's hidden set B
 INDEPENDENT = [LEADS.index(name) for name in INDEPENDENT_LEADS]
 AT_ONCE = 64
+
+
+Measure = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+NSTDB_SNR = "as NSTDB's own records"
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,11 @@ def write(args: argparse.Namespace, folder: Path) -> None:
     classifier = load_classifier(args.model, device="cpu")
     experts, roc_2011 = on_cinc2011(args.cinc2011)
     hand_held, roc_2017 = on_cinc2017(args.cinc2017)
-    copies = noisy_copies(clean, args.nstdb, classifier)
     threshold = classifier.card.calibration[0].threshold[0]
+    coverage = {
+        name: on_copies(noisy_copies(clean, args.nstdb, classifier, measure), threshold)
+        for name, measure in MEASURES.items()
+    }
     found = {
         "made": datetime.date.today().isoformat(),
         "model": f"{classifier.card.name} {classifier.card.version}",
@@ -72,13 +80,11 @@ def write(args: argparse.Namespace, folder: Path) -> None:
         "ptb-xl": on_ptbxl(clean),
         "not_ecg": on_others(),
         "swaps": on_swaps(clean),
-        "coverage": on_copies(copies, threshold),
+        "coverage": coverage,
     }
     (folder / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
-    from training import gate_page
-
     gate_page.plot_roc(folder / "roc.png", roc_2011, roc_2017)
-    gate_page.plot_coverage(folder / "coverage.png", found["coverage"]["curve"])
+    gate_page.plot_coverage(folder / "coverage.png", coverage[NSTDB_SNR]["curve"])
     (folder / "README.md").write_text(gate_page.page(found))
 
 
@@ -213,18 +219,20 @@ def noises(path: Path, fs: float) -> dict[str, np.ndarray]:
     return found
 
 
-def noisy_copies(items: Sequence[Labelled], path: Path, classifier: Classifier) -> Copies:
+def noisy_copies(
+    items: Sequence[Labelled], path: Path, classifier: Classifier, measure: Measure
+) -> Copies:
     """Each record with each noise at each signal-to-noise ratio.
 
-    Every independent lead gets a stretch of its own, scaled by the lead's power with its baseline
-    removed; the other limb leads follow, so that they obey their laws.
+    Every independent lead gets a stretch of its own, scaled by `measure` to the lead with its
+    baseline removed; the other limb leads follow, so that they obey their laws.
     """
     noise = noises(path, 100.0)
     rng = np.random.default_rng(SEED)
     rows: dict[str, list[Any]] = {name: [] for name in ("kind", "score", "answered", "probability")}
     for name in NOISES:
         for snr in SNRS_DB:
-            copies = [_with_noise(item.record, noise[name], snr, rng) for item in items]
+            copies = [_with_noise(item.record, noise[name], snr, measure, rng) for item in items]
             for first in range(0, len(copies), AT_ONCE):
                 some = copies[first : first + AT_ONCE]
                 gated = cut_all(some, classifier.card.preparation)
@@ -249,19 +257,36 @@ def noisy_copies(items: Sequence[Labelled], path: Path, classifier: Classifier) 
 
 
 def _with_noise(
-    record: Record, noise: np.ndarray, snr_db: float, rng: np.random.Generator
+    record: Record, noise: np.ndarray, snr_db: float, measure: Measure, rng: np.random.Generator
 ) -> Record:
     sig = record.sig[INDEPENDENT].astype(float)
     n = sig.shape[-1]
-    power = highpass(sig, record.fs, 0.5).var(axis=-1)
     starts = rng.integers(noise.shape[-1] - n, size=len(sig))
     channels = rng.integers(len(noise), size=len(sig))
     added = np.stack([noise[c, s : s + n] for c, s in zip(channels, starts, strict=True)])
     added -= added.mean(axis=-1, keepdims=True)
-    gain = np.sqrt(power / added.var(axis=-1) / 10 ** (snr_db / 10))
+    of_sig, of_noise = measure(highpass(sig, record.fs, 0.5), added, round(record.fs))
+    gain = np.sqrt(of_sig / of_noise / 10 ** (snr_db / 10))
     noisy = sig + gain[:, None] * added
     full = np.concatenate([LIMB_FROM_I_II @ noisy[:2], noisy[2:]])
     return Record(full.astype(np.float32), record.fs, LEADS)
+
+
+def as_in_nstdb(sig: np.ndarray, noise: np.ndarray, second: int) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of signal and noise [lead] as NSTDB's own records were made (`nst` of the WFDB
+    software): an eighth of the square of the QRS complexes' height, and the squares about each
+    second's mean. The typical second's swing stands for the height."""
+
+    def seconds(x: np.ndarray) -> np.ndarray:
+        return x[..., : x.shape[-1] // second * second].reshape(len(x), -1, second)
+
+    height = np.median(np.ptp(seconds(sig), axis=-1), axis=-1)
+    return height**2 / 8, seconds(noise).var(axis=-1).mean(axis=-1)
+
+
+def mean_powers(sig: np.ndarray, noise: np.ndarray, second: int) -> tuple[np.ndarray, np.ndarray]:
+    """Variances over the whole record [lead]."""
+    return sig.var(axis=-1), noise.var(axis=-1)
 
 
 def format_212(data: np.ndarray) -> np.ndarray:
@@ -312,3 +337,6 @@ def on_copies(copies: Copies, threshold: float) -> dict[str, Any]:
     kinds = dict.fromkeys(copies.kind.tolist())
     by_kind = {kind: gains(np.flatnonzero(copies.kind == kind)) for kind in kinds}
     return {"pooled": gains(each), "by noise": by_kind, "curve": curve}
+
+
+MEASURES: dict[str, Measure] = {NSTDB_SNR: as_in_nstdb, "by mean power": mean_powers}
