@@ -10,7 +10,7 @@ from pydicom import uid
 
 from ecg.errors import TooLargeError, UnreadableError, UnservableError
 from ecg.formats.dicom_elements import PREAMBLE_BYTES, Item, data_set
-from ecg.formats.dicom_object import LEAD_NUMBERS, for_twelve_lead, write
+from ecg.formats.dicom_writing import LEAD_NUMBERS, for_twelve_lead, write
 from ecg.formats.source import File, Hints, check_count
 from ecg.leads import canonical
 from ecg.record import MIN_DURATION_S, Meta, Record, make_record

@@ -11,12 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 
 from ecg.errors import TooLargeError, UnreadableError, UnservableError
-from ecg.formats.counts import MISSING, to_counts
+from ecg.formats.edf_writing import FIELD_WIDTHS, HEADER_BYTES, SYNTHETIC, write
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
 from ecg.record import (
@@ -30,23 +29,17 @@ from ecg.record import (
     make_stored_record,
 )
 
+__all__ = ["claims", "matches", "parse", "read", "write"]
+
 MAX_SIGNALS = 4096
 MAX_PIECES = 200_000  # of a file with gaps
 _EDF, _BDF = b"0       ", b"\xffBIOSEMI"
-_FIXED = 256  # bytes of the header, and as many again for each signal
-_WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # of a signal's fields, all signals' side by side
 _LABEL, _UNIT, _LOW, _HIGH, _DIGITAL_LOW, _DIGITAL_HIGH, _SAMPLES = 0, 2, 3, 4, 5, 6, 8
 _VOLTS = {"v": 1e3, "nv": 1e-6, **MILLIVOLTS}
 _PREFIX = re.compile(r"^(ECG|LEAD)[\s_-]+")
 _AT_ONCE = 1 << 20  # samples
 _ROUNDED_S = 0.01
 _DAMAGED = "an EDF header with an impossible number"
-
-# What is written.
-_LARGEST = 32_000  # times any step, it fits the header's eight characters
-_RECORD_BYTES = 61_440
-_TIME_SAMPLES = 12  # of the annotations: +86399.998, two marks and an end
-SYNTHETIC = "SYNTHETIC_ECG"
 
 
 @dataclass(frozen=True)
@@ -73,11 +66,13 @@ class Recording:
 
 
 def matches(file: File) -> bool:
-    head = file.content[:_FIXED]
-    if len(head) < _FIXED or head[:8] not in (_EDF, _BDF):
+    head = file.content[:HEADER_BYTES]
+    if len(head) < HEADER_BYTES or head[:8] not in (_EDF, _BDF):
         return False
     size, n_signals = head[184:192].strip(), head[252:256].strip()
-    return n_signals.isdigit() and size.isdigit() and int(size) == _FIXED * (1 + int(n_signals))
+    return (
+        n_signals.isdigit() and size.isdigit() and int(size) == HEADER_BYTES * (1 + int(n_signals))
+    )
 
 
 def claims(file: File) -> bool:
@@ -119,11 +114,11 @@ def parse(file: File) -> Recording:
     Errors: UnreadableError, UnservableError.
     """
     content = file.content
-    if content[:8] not in (_EDF, _BDF) or len(content) < 2 * _FIXED:
+    if content[:8] not in (_EDF, _BDF) or len(content) < 2 * HEADER_BYTES:
         raise UnreadableError("neither an EDF nor a BDF file")
     width = 3 if content[:8] == _BDF else 2
     n_signals = _whole(content[252:256])
-    start = _FIXED * (1 + n_signals)
+    start = HEADER_BYTES * (1 + n_signals)
     if not 0 < n_signals <= MAX_SIGNALS or start > len(content):
         raise UnreadableError("an EDF header that does not describe the signals it announces")
     fields = _fields(content, n_signals)
@@ -159,8 +154,8 @@ def parse(file: File) -> Recording:
 def _fields(content: bytes, n_signals: int) -> list[list[bytes]]:
     """[field][signal], trimmed."""
     fields = []
-    at = _FIXED
-    for width in _WIDTHS:
+    at = HEADER_BYTES
+    for width in FIELD_WIDTHS:
         column = content[at : at + width * n_signals]
         fields.append([column[i : i + width].strip(b" \0") for i in range(0, len(column), width)])
         at += width * n_signals
@@ -331,74 +326,3 @@ def _whole(text: bytes) -> int:
     if not -1 <= value < 1e9 or value != int(value):
         raise UnreadableError(_DAMAGED)
     return int(value)
-
-
-def write(record: Record) -> bytes:
-    """EDF+C: int16, of 1 uV, the device's own step, or the least step that holds the record.
-
-    No identity is written, not even `record_id`; the dates, which a record does not have, are
-    those that EDF+ has for the unknown. NaN becomes -32768, which lies outside the declared digital
-    range. Errors: UnservableError where the samples are no ECG's.
-    """
-    step, stored = to_counts(record.sig, _LARGEST)
-    n_leads, n_samples = stored.shape
-    per_record, seconds = _data_records(n_samples, record.fs, n_leads)
-    n_records = -(-n_samples // per_record)
-    body = np.full((n_records, n_leads * per_record + _TIME_SAMPLES), MISSING, dtype="<i2")
-    padded = np.full((n_leads, n_records * per_record), MISSING, dtype="<i2")
-    padded[:, :n_samples] = stored
-    by_record = padded.reshape(n_leads, n_records, per_record).transpose(1, 0, 2)
-    body[:, :-_TIME_SAMPLES] = by_record.reshape(n_records, -1)
-    stamps = b"".join(_stamp(i * Decimal(seconds)) for i in range(n_records))
-    body[:, -_TIME_SAMPLES:] = np.frombuffer(stamps, "<i2").reshape(n_records, -1)
-    header = _header(record, n_records, seconds)
-    unit, in_uv = next((u, x) for u, x in (("uV", 1), ("mV", 1e3), ("V", 1e6)) if step <= 100 * x)
-    reach = f"{_LARGEST * step / in_uv:.8g}"
-    made_by = "none: made by a model" if record.meta.synthetic else ""
-    columns = [
-        (f"ECG {lead}", made_by, unit, f"-{reach}", reach, -_LARGEST, _LARGEST, "", per_record, "")
-        for lead in record.leads
-    ]
-    columns.append(("EDF Annotations", "", "", "-1", "1", -32768, 32767, "", _TIME_SAMPLES, ""))
-    for i, width in enumerate(_WIDTHS):
-        header += "".join(f"{column[i]!s:<{width}}" for column in columns)
-    return header.encode("ascii") + body.tobytes()
-
-
-def _header(record: Record, n_records: int, seconds: str) -> str:
-    """Its part that is about the file as a whole; X is EDF+'s word for what is not known."""
-    device = SYNTHETIC if record.meta.synthetic else "X"
-    n_signals = len(record.leads) + 1
-    return "".join(
-        f"{value!s:<{width}}"
-        for value, width in (
-            (0, 8),
-            (f"X X X {device}", 80),
-            (f"Startdate X X X {device}", 80),
-            ("01.01.85", 8),
-            ("00.00.00", 8),
-            (_FIXED * (1 + n_signals), 8),
-            ("EDF+C", 44),
-            (n_records, 8),
-            (seconds, 8),
-            (n_signals, 4),
-        )
-    )
-
-
-def _data_records(n_samples: int, fs: float, n_leads: int) -> tuple[int, str]:
-    """Samples and seconds of a data record: about 1 s, a time that eight characters hold, a size
-    that EDF allows, and a divisor of the whole where there is one. The rest of the last one is
-    missing otherwise."""
-    largest = max(1, min(n_samples, (_RECORD_BYTES // 2 - _TIME_SAMPLES) // n_leads))
-    ranked = []
-    for n in range(min(max(1, int(fs / 10)), largest), largest + 1):
-        seconds = f"{n / fs:.6g}"  # 8 characters from 0.0001 s on
-        inexact = not math.isclose(n / float(seconds), fs, rel_tol=1e-9)
-        ranked.append((inexact, n_samples % n != 0, abs(n - fs), n, seconds))
-    *_, per_record, seconds = min(ranked)
-    return per_record, seconds
-
-
-def _stamp(seconds: Decimal) -> bytes:
-    return f"+{seconds.normalize():f}\x14\x14".encode().ljust(2 * _TIME_SAMPLES, b"\0")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from ecg.formats import File, Hints, read
+from ecg.formats import File, Hints, dicom, edf, read
 from ecg.leads import LEADS
 from ecg.prepare import Denoising, Preparation, condition, cut
 from ecg.record import Record
@@ -20,6 +20,8 @@ WRITERS = {
     "NPZ": lambda record, units: [File(as_npz(record, units))],
     "NPZ, float64": lambda record, units: [File(as_npz(record, units, "float64"))],
     "CSV": lambda record, units: [File(as_csv(record, units))],
+    "DICOM": lambda record, units: [File(dicom.write(record))],
+    "EDF": lambda record, units: [File(edf.write(record))],
 }
 
 

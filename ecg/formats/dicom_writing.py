@@ -101,7 +101,7 @@ def _add_identity(out: Dataset, now: datetime, synthetic: bool) -> None:
     out.SeriesInstanceUID = uid.generate_uid(prefix=None)
     out.SeriesNumber = out.InstanceNumber = 1
     out.Manufacturer, out.ManufacturerModelName = _MAKER, "DICOM writer"
-    out.DeviceSerialNumber = out.SoftwareVersions = "1"
+    out.DeviceSerialNumber = out.SoftwareVersions = "UNKNOWN"
     out.ContentDate, out.ContentTime = date, time
     out.AcquisitionDateTime = f"{date}{time}+0000"
     out.TimezoneOffsetFromUTC = "+0000"
