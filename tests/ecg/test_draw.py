@@ -332,6 +332,16 @@ def test_the_legend_says_what_darker_means_and_what_is_never_shaded():
     assert "left out here: V1" in " ".join(texts(draw.print_svg(a_record(), shade=left_out)))
 
 
+@pytest.mark.parametrize("leads", [INDEPENDENT_LEADS, ("V3",)])
+def test_the_legend_fits_on_the_paper(leads):
+    shade = Shade(an_explanation(leads, 86_380.0, V3=(5, 2.0)))
+    page = draw.layout(a_record(duration_s=86_390.0, fs=50.0), start_s=86_380.0, shade=shade)
+    font = draw._font(32)
+    for p in page.primitives:
+        if isinstance(p, draw.Text) and not p.right:
+            assert p.x + font.getlength(p.text) / 32 * p.size < page.width - 3.0, p.text
+
+
 def test_only_the_part_of_a_segment_that_is_printed_is_shaded():
     shade = Shade(an_explanation(("II",), 10.0, II=(24, 1.0)))  # 14.8 to 15.0 s
     record = a_record(["II"], duration_s=30.0)
