@@ -283,9 +283,8 @@ def _legend(
     out: list[Lines | Text | Band] = []
     leads = shade.explanation.leads if shade.explanation else ()
     whole = {s.lead for s in strips if (s.start_s, s.end_s) == (start_s, end_s)}
-    lines = shade.legend(list(dict.fromkeys(s.lead for s in strips)))
-    if not set(leads) <= whole:
-        lines.append("map: each lead over the time of the long strip")
+    with_map = not set(leads) <= whole
+    if with_map:
         top += 2.0
         for row, lead in enumerate(leads):
             y, strip = top + row * MAP_MM, _Strip(lead, row, left, start_s, end_s, True)
@@ -298,7 +297,7 @@ def _legend(
         upright = [np.array([(x, top), (x, bottom)]) for x in seconds]
         out.append(Lines((*level, *upright), FINE_MM, BOLD))
         top = bottom
-    for i, line in enumerate(lines):
+    for i, line in enumerate(shade.legend(list(dict.fromkeys(s.lead for s in strips)), with_map)):
         top += LEGEND_MM
         out.append(Text(left, top, TEXT_MM, line))
         if shade.explanation and not i:

@@ -41,23 +41,24 @@ class Shade:
             if level[a] and edges[b] > edges[a]
         ]
 
-    def legend(self, shown: Sequence[str]) -> list[str]:
+    def legend(self, shown: Sequence[str], with_map: bool) -> list[str]:
         """Lines that say what the shades mean; `shown`: the leads on the print."""
         e = self.explanation
         if e is None:
             return ["not shaded: the model gave no answer here"]
         way = "raised" if e.status == "abnormal" else "lowered"
-        first = (
-            f"shaded: what {way} the atrial probability, darker = more   "
-            f"{e.start_s:g} to {e.end_s:g} s in windows of {e.window_s:g} s"
-        )
+        notes = ["map: each lead over the long strip's time"] if with_map else []
         derived = [name for name in LIMB_LEADS[2:] if name in shown]
-        unread = [name for name in shown if name not in (*e.leads, *derived)]
         if derived:
-            first += f"   never shaded: {', '.join(derived)} (the model reads I and II instead)"
-        if unread:
-            first += f"   left out here: {', '.join(unread)}"
-        return [first, f"{_check(e)}."]
+            notes.append(f"never shaded: {', '.join(derived)} (the model reads I and II instead)")
+        if unread := [name for name in shown if name not in (*e.leads, *derived)]:
+            notes.append(f"left out here: {', '.join(unread)}")
+        return [
+            f"shaded: what {way} the atrial probability, darker = more   "
+            f"{e.start_s:g} to {e.end_s:g} s in windows of {e.window_s:g} s",
+            f"{_check(e)}.",
+            *(["   ".join(notes)] if notes else []),
+        ]
 
     def words(self) -> str:
         """The same for somebody who reads no legends, in two or three sentences."""

@@ -321,7 +321,7 @@ def test_the_legend_says_what_darker_means_and_what_is_never_shaded():
     assert "what raised the atrial probability, darker = more" in legend
     assert "never shaded: III, aVR, aVL, aVF (the model reads I and II instead)" in legend
     assert "0.90; 0.30 once the 10% of the windows" in legend and "0.88 with 10%" in legend
-    assert "map: each lead over the time of the long strip" in legend
+    assert "map: each lead over the long strip's time" in legend
     told = ET.fromstring(svg).get("data-shaded")
     assert "II (100%)" in told and "II at 1.0 to 1.2 s" in told
     assert told in ET.fromstring(svg).find(f"{SVG}desc").text
@@ -330,6 +330,16 @@ def test_the_legend_says_what_darker_means_and_what_is_never_shaded():
     assert "the answer would stay abnormal" in Shade(held).words()
     left_out = Shade(an_explanation(("I", "II", "V2"), II=(5, 2.0)))
     assert "left out here: V1" in " ".join(texts(draw.print_svg(a_record(), shade=left_out)))
+
+
+@pytest.mark.parametrize("leads", [INDEPENDENT_LEADS, ("V3",)])
+def test_the_legend_fits_on_the_paper(leads):
+    shade = Shade(an_explanation(leads, 86_380.0, V3=(5, 2.0)))
+    page = draw.layout(a_record(duration_s=86_390.0, fs=50.0), start_s=86_380.0, shade=shade)
+    font = draw._font(32)
+    for p in page.primitives:
+        if isinstance(p, draw.Text) and not p.right:
+            assert p.x + font.getlength(p.text) / 32 * p.size < page.width - 3.0, p.text
 
 
 def test_only_the_part_of_a_segment_that_is_printed_is_shaded():
