@@ -36,8 +36,8 @@ _PREFIXES = (
 # (MDC_ECG_ELEC_POTL_*) are terms of partition 2; a code is 65536 x partition + term. 131137 is
 # aVR turned round, and no lead of these.
 _MDC_PARTITION = 2 * 65_536
-_MDC_TERMS = dict(zip(LEADS, (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8), strict=True))
-MDC_LEAD_IDS = {name: _MDC_PARTITION + term for name, term in _MDC_TERMS.items()}
+MDC_TERMS: dict[str, int] = dict(zip(LEADS, (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8), strict=True))
+MDC_LEAD_IDS = {name: _MDC_PARTITION + term for name, term in MDC_TERMS.items()}
 MDC_POTENTIALS = {name: code + 256 for name, code in MDC_LEAD_IDS.items()}
 _OF_MDC = {code: name for codes in (MDC_LEAD_IDS, MDC_POTENTIALS) for name, code in codes.items()}
 

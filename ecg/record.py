@@ -37,6 +37,7 @@ LONG_S = 600.0  # from here on samples stay as they were stored, and the work go
 LARGEST_MV = 1e8  # no amplifier gives more: such a sample is damage, and counts as missing
 PIECE = 1_000_000  # values looked at together where a whole record is looked at
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3}  # micro sign and Greek mu
+VOLTAGES = {"v": 1e3, "nv": 1e-6, **MILLIVOLTS}  # what device files use, too
 
 
 @dataclass(frozen=True)

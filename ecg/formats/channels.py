@@ -10,21 +10,16 @@ import numpy as np
 
 from ecg.errors import UnreadableError, UnservableError
 from ecg.leads import canonical
-from ecg.record import Meta, Record, check_fs, in_millivolts, make_record
+from ecg.record import VOLTAGES, Meta, Record, check_fs, in_millivolts, make_record
 
 MAX_IGNORED = 32  # names echoed in an answer
 MAX_SPREAD = 8  # times the longest lead: how far apart leads may begin
 CHUNK = 1 << 20
 NEAR = 2e-4  # how far a written interval may be off a whole number of Hz: a third digit lost
 MICROVOLTS = {
-    "nv": 1e-3,
-    "uv": 1.0,
-    "µv": 1.0,
-    "μv": 1.0,
+    **{unit: 1e3 * factor for unit, factor in VOLTAGES.items()},
     "microvolts": 1.0,
-    "mv": 1e3,
     "millivolts": 1e3,
-    "v": 1e6,
 }
 # A name out of a file is only repeated where it is one that electrodes have: it could be anyone's.
 _KNOWN = re.compile(

@@ -10,10 +10,10 @@ from pydicom import uid
 
 from ecg.errors import TooLargeError, UnreadableError, UnservableError
 from ecg.formats.dicom_elements import PREAMBLE_BYTES, Item, data_set
-from ecg.formats.dicom_writing import LEAD_NUMBERS, for_twelve_lead, write
+from ecg.formats.dicom_writing import for_twelve_lead, write
 from ecg.formats.source import File, Hints, check_count
-from ecg.leads import canonical
-from ecg.record import MIN_DURATION_S, Meta, Record, make_record
+from ecg.leads import MDC_TERMS, canonical
+from ecg.record import MIN_DURATION_S, VOLTAGES, Meta, Record, make_record
 
 __all__ = ["claims", "counts", "for_twelve_lead", "matches", "read", "write"]
 
@@ -32,10 +32,10 @@ _SAMPLES = {  # bits allocated and sample interpretation (C.10.9.1.5)
     (32, "UL"): "u4",
 }
 _MILLIVOLTS = {
-    **{"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6},
+    **VOLTAGES,
     **{"volt": 1e3, "millivolt": 1.0, "microvolt": 1e-3, "nanovolt": 1e-6},
 }
-_LEADS = {number: lead for lead, number in LEAD_NUMBERS.items()}
+_LEADS = {number: lead for lead, number in MDC_TERMS.items()}
 _BEAT = re.compile(r"MEDIAN|AVERAGE|\bMEAN\b|REPRESENTATIVE|TEMPLATE|\bBEATS?\b")
 # CID 3001 in its present and its former spelling, and 11073-10101's number in one piece.
 _LEAD_CODE = re.compile(r"(?:2:|5\.6\.3-9-)(\d{1,5})")

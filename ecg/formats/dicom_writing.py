@@ -17,15 +17,10 @@ from pydicom.sequence import Sequence
 from pydicom.valuerep import DSfloat
 
 from ecg.formats.counts import MISSING, to_counts
-from ecg.leads import CHEST_LEADS, LEADS
+from ecg.leads import LEADS, MDC_TERMS
 from ecg.record import Record
 from ecg.waveform import resample
 
-# ISO/IEEE 11073-10101 within its partition 2, and SCP-ECG: a lead has the same number in both.
-LEAD_NUMBERS = {
-    **{"I": 1, "II": 2, "III": 61, "aVR": 62, "aVL": 63, "aVF": 64},
-    **{lead: number for number, lead in enumerate(CHEST_LEADS, start=3)},
-}
 _MEANINGS = {  # CID 3001's
     **{lead: f"Lead {lead}" for lead in LEADS},
     "aVR": "aVR, augmented voltage, right",
@@ -150,7 +145,7 @@ def _channel(lead: str, number: int, step_uv: float) -> Dataset:
     channel = Dataset()
     channel.WaveformChannelNumber = number
     channel.ChannelLabel = lead
-    source = _code(f"2:{LEAD_NUMBERS[lead]}", "MDC", _MEANINGS[lead])
+    source = _code(f"2:{MDC_TERMS[lead]}", "MDC", _MEANINGS[lead])
     channel.ChannelSourceSequence = Sequence([source])
     channel.ChannelSensitivity = f"{step_uv:g}"
     channel.ChannelSensitivityUnitsSequence = Sequence([_code("uV", "UCUM", "microvolt")])

@@ -19,7 +19,7 @@ from ecg.formats.edf_writing import FIELD_WIDTHS, HEADER_BYTES, SYNTHETIC, write
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
 from ecg.record import (
-    MILLIVOLTS,
+    VOLTAGES,
     Meta,
     Record,
     Stored,
@@ -35,7 +35,6 @@ MAX_SIGNALS = 4096
 MAX_PIECES = 200_000  # of a file with gaps
 _EDF, _BDF = b"0       ", b"\xffBIOSEMI"
 _LABEL, _UNIT, _LOW, _HIGH, _DIGITAL_LOW, _DIGITAL_HIGH, _SAMPLES = 0, 2, 3, 4, 5, 6, 8
-_VOLTS = {"v": 1e3, "nv": 1e-6, **MILLIVOLTS}
 _PREFIX = re.compile(r"^(ECG|LEAD)[\s_-]+")
 _AT_ONCE = 1 << 20  # samples
 _ROUNDED_S = 0.01
@@ -291,7 +290,7 @@ def _factor(signal: Signal, hints: Hints) -> float:
     where = "channel"
     if not math.isfinite(signal.gain) or not math.isfinite(signal.offset):
         raise UnservableError("a lead whose physical or digital range is empty", where)
-    factor = _VOLTS.get((signal.unit or hints.units or "").strip().lower())
+    factor = VOLTAGES.get((signal.unit or hints.units or "").strip().lower())
     if factor is None:
         raise UnservableError("a lead is not in V, mV, uV or nV", where)
     return factor

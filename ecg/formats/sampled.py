@@ -17,15 +17,13 @@ import numpy as np
 import orjson
 
 from ecg.errors import UnreadableError, UnservableError
-from ecg.record import MILLIVOLTS
+from ecg.record import VOLTAGES
 
 UCUM = "http://unitsofmeasure.org"
 MAX_STRING = 1_048_576  # characters, FHIR's limit
 CHUNK = 262_144  # characters of samples that are parsed at a time
 _TO_MILLIVOLTS = {
-    **MILLIVOLTS,
-    "v": 1e3,
-    "nv": 1e-6,
+    **VOLTAGES,
     "millivolt": 1.0,
     "millivolts": 1.0,
     "microvolt": 1e-3,

@@ -23,7 +23,7 @@ from ecg.errors import EcgError, UnreadableError, UnservableError
 from ecg.formats import wfdb_stored
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
-from ecg.record import MILLIVOLTS, Meta, Record, make_record, make_stored_record
+from ecg.record import VOLTAGES, Meta, Record, make_record, make_stored_record
 
 if "memory://" not in _coreio.CLOUD_PROTOCOLS:
     _coreio.CLOUD_PROTOCOLS.append("memory://")
@@ -45,7 +45,6 @@ _BYTES = {  # a sample
 }
 MAX_GAIN = 10_000  # units a mV: 0.1 uV each
 _LARGEST, _MISSING = 32_767, -32_768  # of format 16
-_VOLTS = {"v": 1e3, "nv": 1e-6, **MILLIVOLTS}
 
 
 def matches(file: File) -> bool:
@@ -182,7 +181,7 @@ def _chosen(record: wfdb.Record, hints: Hints) -> tuple[list[int], list[str | No
 def _factors(record: wfdb.Record, rows: Sequence[int]) -> list[float]:
     """mV in the unit of each of the channels `rows`."""
     units = record.units or []
-    factors = [_VOLTS.get(units[i].lower()) for i in rows]
+    factors = [VOLTAGES.get(units[i].lower()) for i in rows]
     for i, factor in zip(rows, factors, strict=True):
         if factor is None:
             raise UnservableError("a lead is not in V, mV, uV or nV", f"units[{i}]")
