@@ -1,4 +1,5 @@
-"""Every limit and choice of the service, from environment variables `ECG_…`, in one place."""
+"""Every limit and choice of the service, in one place: from the environment, `ECG_…`, and from the
+TOML file that `ECG_SETTINGS` names, where the environment does not say."""
 
 from __future__ import annotations
 
@@ -7,11 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from ecg.store import cuda_offered
 
 MIB = 1024 * 1024
+HOME = Path(__file__).resolve().parent.parent
+Switch = Literal["auto", "on", "off"]  # auto: on where the service can be reached from elsewhere
 
 
 def default_workers() -> int:
@@ -23,9 +31,9 @@ def default_workers() -> int:
 class Settings(BaseSettings):
     """`ECG_MAX_BODY_MIB=128` in the environment sets `max_body_mib`, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix="ECG_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ECG_", frozen=True, extra="forbid")
 
-    models_store: Path = Path(__file__).resolve().parent.parent / "models_store"
+    models_store: Path = HOME / "models_store"
     classifier: str = "prednet"
     generator: str = "ldm"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -69,7 +77,30 @@ class Settings(BaseSettings):
         default=0.5, gt=0, description="that a segment may wait, estimated, before 429"
     )
 
+    access: Switch = Field(default="auto", description="keys or tokens are asked for")
+    audit: Switch = Field(default="auto", description="answers are recorded before they are sent")
+    database_url: str = Field(
+        default=f"sqlite:///{HOME}/state/ecg-direnet.sqlite",
+        repr=False,
+        description="of the keys and the audit; sqlite:///PATH or postgresql://…",
+    )
+
     access_log: bool = True
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = os.environ.get("ECG_SETTINGS")
+        if file and not Path(file).is_file():
+            raise SystemExit(f"ECG_SETTINGS names {file}, which is not a file")
+        named = (TomlConfigSettingsSource(settings_cls, file),) if file else ()
+        return (init_settings, env_settings, *named)
 
     @property
     def max_body(self) -> int:
