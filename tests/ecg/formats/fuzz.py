@@ -3,6 +3,9 @@
 Each case changes a good file somehow, and reads, cuts and judges it as the service would, in a
 process that is watched: what a reader raises must be its own, no case may take too long or too much
 memory, and what passes the gate as acceptable must still be the recording that it was made from.
+
+A long run goes by slices: --slices 45 --n 20000 --results runs/fuzz. Each leaves its counts there,
+and a small file of each crash, hang or leak.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +30,13 @@ from ecg.errors import EcgError
 from ecg.formats import File, read
 from ecg.prepare import Preparation, cut
 from ecg.record import Record
+from tests import campaign
 from tests.ecg.formats.samples import HINTS, Sample, samples
+from tests.service.bodies import as_zip
 
 SECONDS, MEGABYTES = 2.0, 512.0
 HANGS_S = 60
+ADDRESS_SPACE = 4 * 2**30  # past which an allocation fails, whatever the machine has
 NONSENSE = "nonsense that passes as acceptable"
 SLOW, OFTEN = ("hdf5",), 5  # the others come so many times as often
 ALIKE = 0.5  # correlation with the recording that a file was made from
@@ -247,20 +254,51 @@ def _kind(seeds: dict[str, Sample], case: int) -> str:
 
 def case_of(seeds: dict[str, Sample], case: int, seed: int) -> tuple[str, Sequence[File], Record]:
     """One case, again whenever it is asked for: its kind, files and the good recording."""
+    kind, which, content = _damage(seeds, case, seed)
+    sample = seeds[kind]
+    return kind, _with(sample, which, content), sample.record
+
+
+def _damage(seeds: dict[str, Sample], case: int, seed: int) -> tuple[str, int, bytes]:
+    """A case's kind, which of its files is damaged, and how."""
     rng = random.Random(f"{seed}/{case}")
     kind = _kind(seeds, case)
+    files = seeds[kind].files
+    which = rng.randrange(len(files))
+    return kind, which, mutated(files[which].content, rng)
+
+
+def _with(sample: Sample, which: int, content: bytes) -> Sequence[File]:
+    files = [replace(f, content=content) if i == which else f for i, f in enumerate(sample.files)]
+    return sample.packed(files)
+
+
+def save(seeds: dict[str, Sample], case: int, seed: int, folder: Path) -> str:
+    """The case as small as it still goes wrong, in `folder`: the file, or a zip of several."""
+    kind, which, content = _damage(seeds, case, seed)
     sample = seeds[kind]
-    which = rng.randrange(len(sample.files))
-    damaged = [
-        replace(f, content=mutated(f.content, rng)) if i == which else f
-        for i, f in enumerate(sample.files)
-    ]
-    return kind, sample.packed(damaged), sample.record
+
+    def wrong(content: bytes) -> str:
+        def judged() -> str:
+            _bound_memory()
+            return judge(_with(sample, which, content), sample.record).wrong
+
+        found = campaign.apart(judged)
+        return "" if found == NONSENSE else found
+
+    if not wrong(content):
+        return "not again"
+    files = _with(sample, which, campaign.smaller(content, lambda one: bool(wrong(one))))
+    target = folder / f"readers-{seed}-{case}-{kind.replace(' ', '-')}.bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(files[0].content if len(files) == 1 else as_zip(list(files)))
+    return target.name
 
 
 def _work(
     seeds: dict[str, Sample], n: int, seed: int, first: int, step: int, pipe: Connection
 ) -> None:
+    _bound_memory()
     for sample in seeds.values():  # what is computed once is not a case's
         judge(sample.packed(sample.files), sample.record)
     for case in range(first, n, step):
@@ -272,24 +310,40 @@ def _work(
         pipe.send((kind, outcome.kind, details))
 
 
+def _bound_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
+    campaign.add_arguments(parser, n=100_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", help="one kind of file")
     args = parser.parse_args()
     seeds = samples()
     if args.only:
         seeds = {args.only: seeds[args.only]}
-    counts, wrong = run(seeds, args.n, args.seed, args.processes)
-    for kind in sorted(seeds):
-        found = {k: v for (which, k), v in sorted(counts.items()) if which == kind}
-        print(f"{kind:8} {sum(found.values()):7} {json.dumps(found)}")
-    for one in wrong:
-        print(json.dumps(one))
-    print(f"{sum(counts.values())} cases, {len(wrong)} wrong")
-    sys.exit(bool(wrong))
+
+    def one_slice(seed: int) -> dict[str, Any]:
+        counts, wrong = run(seeds, args.n, seed, args.processes)
+        for one in wrong:
+            if one["wrong"] != NONSENSE and args.results:
+                one["file"] = save(seeds, one["case"], seed, args.results)
+        by_kind = {
+            kind: {k: v for (which, k), v in sorted(counts.items()) if which == kind}
+            for kind in sorted(seeds)
+        }
+        return {"cases": sum(counts.values()), "outcomes": by_kind, "wrong": wrong}
+
+    cases = n_wrong = 0
+    for result in campaign.go_through(args, "readers", one_slice):
+        for kind, found in result["outcomes"].items():
+            print(f"{kind:13} {sum(found.values()):7} {json.dumps(found)}")
+        for one in result["wrong"]:
+            print(json.dumps({"seed": result["seed"], **one}))
+        cases, n_wrong = cases + result["cases"], n_wrong + len(result["wrong"])
+    print(f"{cases} cases, {n_wrong} wrong")
+    sys.exit(bool(n_wrong))
 
 
 if __name__ == "__main__":
