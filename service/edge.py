@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -29,7 +31,6 @@ from service.balance import Balance
 from service.batcher import QueueFull
 from service.engine import Engine
 from service.settings import Settings
-from service.synthesize import SynthesizeRequest
 
 FRAMEWORK_PATHS = ("/livez", "/healthz", "/readyz", "/metrics")
 _ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.post(
         "/print",
         response_model=None,
+        response_class=Response,
         responses=openapi.PRINT_RESPONSES,
         openapi_extra=openapi.PRINT_BODY,
         summary="The 12-lead print of a record, 25 mm/s and 10 mm/mV, as SVG or PNG",
@@ -78,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.post(
         "/strip",
         response_model=None,
+        response_class=Response,
         responses=openapi.STRIP_RESPONSES,
         openapi_extra=openapi.BODY,
         summary="A long record at a glance: its rhythm lead in rows of a minute to an hour, as SVG",
@@ -86,11 +89,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "/synthesize",
         response_model=None,
         responses=openapi.SYNTHESIZE_RESPONSES,
-        openapi_extra=openapi.json_body(SynthesizeRequest),
+        openapi_extra=openapi.SYNTHESIZE,
         summary="1 to 64 synthetic ECGs of given labels",
     )(post_synthesize)
-    app.get("/models", response_model=None, summary="The model cards")(get_models)
+    app.get(
+        "/models",
+        response_model=None,
+        responses=openapi.MODELS_RESPONSES,
+        summary="The model cards",
+    )(get_models)
     pages.add_routes(app)
+    openapi.complete(app)
     app.add_route("/{path:path}", anything_else, methods=_ALL_METHODS, include_in_schema=False)
     return app
 
@@ -148,7 +157,8 @@ async def post_print(
     request: Request,
     record: Annotated[int, Query(ge=0, description="which of the body's records")] = 0,
     start_s: Annotated[
-        float | None, Query(ge=0, description="where the print begins, else 0; see `explain`")
+        Annotated[float, Field(ge=0)] | SkipJsonSchema[None],
+        Query(description="where the print begins, else 0; see `explain`"),
     ] = None,
 ) -> Response:
     engine: Engine = request.app.state.engine

@@ -1,13 +1,20 @@
-"""What the OpenAPI page says beyond the types: the bodies, which are recognised by content."""
+"""What the OpenAPI page says beyond the types: the bodies, which are recognised by content, the
+problems, and the routes that are not FastAPI's."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import BaseModel
 
-from service.schemas import ClassifyAnswer, ProblemAnswer, SynthesizeAnswer
-from service.synthesize import FORMATS
+from ecg.formats import MAX_RECORDS
+from ecg.leads import LEADS
+from ecg.record import MAX_FS, MIN_FS
+from service import examples
+from service.problems import MEDIA_TYPE
+from service.schemas import ClassifyAnswer, ModelsAnswer, ProblemAnswer, SynthesizeAnswer
+from service.synthesize import FORMATS, SynthesizeRequest
 
 DESCRIPTION = (
     "Posts electrocardiograms, gets the atrial-substrate status and SCP statements. "
@@ -16,26 +23,49 @@ DESCRIPTION = (
     "zip), or a multipart upload of files in the field `file`."
 )
 
+_ELSEWHERE = "; may be in the query instead"
 _RECORD: dict[str, Any] = {
     "type": "object",
-    "required": ["sig", "fs", "leads", "units"],
+    "required": ["sig"],
     "properties": {
         "sig": {
             "type": "array",
-            "description": "[lead][time]; null is a missing sample",
-            "items": {"type": "array", "items": {"type": "number", "nullable": True}},
+            "description": "[lead][time], at least 5 s; null is a missing sample",
+            "minItems": 1,
+            "maxItems": len(LEADS),
+            "items": {"type": "array", "items": {"type": ["number", "null"]}},
         },
-        "fs": {"type": "number", "minimum": 50, "maximum": 4000, "description": "Hz"},
-        "leads": {"type": "array", "items": {"type": "string"}, "example": ["I", "II", "V1"]},
-        "units": {"type": "string", "enum": ["mV", "uV"]},
-        "record_id": {"type": "string", "maxLength": 256},
-        "synthetic": {"type": "boolean", "description": "made by a model; its print says so"},
+        "fs": {
+            "type": "number",
+            "minimum": MIN_FS,
+            "maximum": MAX_FS,
+            "description": f"Hz{_ELSEWHERE}",
+        },
+        "leads": {
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": 1,
+            "maxItems": len(LEADS),
+            "description": f"each once, of {', '.join(LEADS)}, in any order and case{_ELSEWHERE}",
+        },
+        "units": {
+            "type": "string",
+            "enum": ["mV", "uV"],
+            "description": f"in any case{_ELSEWHERE}",
+        },
+        "record_id": {"type": ["string", "null"], "maxLength": 256},
+        "synthetic": {
+            "type": ["boolean", "null"],
+            "description": "made by a model; its print says so",
+        },
     },
 }
 _RECORDS: dict[str, Any] = {
     "type": "object",
     "required": ["records"],
-    "properties": {"records": {"type": "array", "items": _RECORD, "minItems": 1, "maxItems": 64}},
+    "properties": {
+        "records": {"type": "array", "items": _RECORD, "minItems": 1, "maxItems": MAX_RECORDS}
+    },
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -45,6 +75,18 @@ _FHIR: dict[str, Any] = {
     "properties": {"resourceType": {"type": "string", "enum": ["Observation", "Bundle"]}},
     "description": "R4, R4B or R5: an Observation with SampledData a lead, or a Bundle of such",
 }
+
+# The usual types; another, or none, does as well, since the content decides.
+_FILES = (
+    "application/x-npz",
+    "application/x-hdf5",
+    "text/csv",
+    "application/zip",
+    "application/dicom",
+    "application/edf",
+    "application/xml",
+    "application/octet-stream",
+)
 
 _HINTS = {
     "fs": ("Hz, for CSV and for NPZ without `fs`", "500"),
@@ -66,13 +108,15 @@ BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"oneOf": [_RECORD, _RECORDS]}},
-            "application/fhir+json": {"schema": _FHIR},
-            "application/x-npz": _BINARY,
-            "text/csv": _BINARY,
-            "application/zip": _BINARY,
-            "application/dicom": _BINARY,
-            "application/octet-stream": _BINARY,
+            "application/json": {
+                "schema": {"anyOf": [_RECORD, _RECORDS, _FHIR]},
+                "examples": {"a record": {"value": examples.RECORD}},
+            },
+            "application/fhir+json": {
+                "schema": _FHIR,
+                "examples": {"an Observation": {"value": examples.OBSERVATION}},
+            },
+            **dict.fromkeys(_FILES, _BINARY),
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -138,25 +182,43 @@ _PROBLEMS = {
     422: "Read, but not something that can be answered",
     429: "Overloaded; see Retry-After",
     500: "Internal error",
-    503: "No answer in time; see Retry-After",
+    503: "No answer in time, see Retry-After, or no model for it",
+}
+_HEADERS: dict[str, Any] = {
+    "X-Request-ID": {
+        "description": "finds the request in the service's log",
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    }
+}
+_RETRY_AFTER: dict[str, Any] = {
+    "Retry-After": {
+        "description": "seconds",
+        "schema": {"type": "integer", "minimum": 1},
+    }
 }
 
 
 def _problem_responses() -> dict[int | str, dict[str, Any]]:
-    schema = {"schema": {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}}
     return {
         status: {
             "description": description,
-            "model": ProblemAnswer,
-            "content": {"application/problem+json": schema},
+            "headers": _HEADERS | (_RETRY_AFTER if status in (429, 503) else {}),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"},
+                    "examples": examples.problems_of(status),
+                }
+            },
         }
         for status, description in _PROBLEMS.items()
     }
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
+def json_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     """A JSON body of `model`, which the endpoint reads itself."""
-    return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
+    schema = model.model_json_schema()
+    content = {"schema": schema, "examples": {"usual": {"value": example}}}
+    return {"requestBody": {"required": False, "content": {"application/json": content}}}
 
 
 _BUNDLE: dict[str, Any] = {
@@ -174,25 +236,60 @@ _BUNDLE: dict[str, Any] = {
         },
     },
 }
-CLASSIFY_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": ClassifyAnswer, "content": {"application/fhir+json": {"schema": _BUNDLE}}},
-    **_problem_responses(),
+_PICTURE = {"schema": {"type": "string"}}
+
+
+def _answers(description: str, **more: Any) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: {"description": description, "headers": _HEADERS, **more},
+        **_problem_responses(),
+    }
+
+
+CLASSIFY_RESPONSES = _answers(
+    "An answer a record, in their order",
+    model=ClassifyAnswer,
+    content={"application/fhir+json": {"schema": _BUNDLE}},
+)
+SYNTHESIZE = json_body(SynthesizeRequest, examples.SYNTHESIZE)
+SYNTHESIZE_RESPONSES = _answers(
+    "The ECGs, as `Accept` asks",
+    model=SynthesizeAnswer,
+    content={media_type: _BINARY for media_type in FORMATS},
+)
+PRINT_RESPONSES = _answers("The print", content={"image/svg+xml": _PICTURE, "image/png": _BINARY})
+STRIP_RESPONSES = _answers("The overview", content={"image/svg+xml": _PICTURE})
+MODELS_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"model": ModelsAnswer}}
+
+
+def _page(summary: str, media_type: str) -> dict[str, Any]:
+    content = {media_type: {"schema": {"type": "string"}}}
+    responses = {"200": {"description": summary, "content": content}}
+    return {"get": {"summary": summary, "responses": responses}}
+
+
+_PAGES = {
+    "/": _page("The web page", "text/html"),
+    "/docs": _page("This page", "text/html"),
+    "/livez": _page("The process runs", "text/plain"),
+    "/healthz": _page("As /livez", "text/plain"),
+    "/readyz": _page("The models are loaded", "text/plain"),
+    "/metrics": _page("Metrics in Prometheus's text format", "text/plain"),
 }
 
-SYNTHESIZE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": SynthesizeAnswer,
-        "content": {media_type: _BINARY for media_type in FORMATS},
-    },
-    **_problem_responses(),
-}
 
-PRINT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/svg+xml": {}, "image/png": {}}, "description": "The print"},
-    **_problem_responses(),
-}
+def complete(app: FastAPI) -> None:
+    """Let the app's document have the routes that are not FastAPI's, and the problems' schema:
+    FastAPI would give each problem the endpoint's own media type, too."""
+    document_of = app.openapi
 
-STRIP_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/svg+xml": {}}, "description": "The overview"},
-    **_problem_responses(),
-}
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = document_of()
+            document["paths"] |= _PAGES
+            document["components"]["schemas"][ProblemAnswer.__name__] = (
+                ProblemAnswer.model_json_schema()
+            )
+        return document_of()  # made once
+
+    app.openapi = openapi

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
+
+from ecg.card import ClassifierCard, GeneratorCard, Sha256
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+RequestId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class ModelName(BaseModel):
     name: str
     version: str
-    sha256: str
+    sha256: Sha256
 
 
 class QualityReason(BaseModel):
@@ -27,15 +32,15 @@ class QualityAnswer(BaseModel):
 
 class AtrialSubstrate(BaseModel):
     status: Literal["normal", "abnormal", "abstained"]
-    probability: float | None
-    threshold: float
+    probability: Probability | None
+    threshold: Probability
 
 
 class StatementAnswer(BaseModel):
     code: str
     description: str
-    probability: float | None
-    threshold: float
+    probability: Probability | None
+    threshold: Probability
     present: bool | None
 
 
@@ -44,8 +49,8 @@ class SegmentAnswer(BaseModel):
 
     start_s: float
     end_s: float
-    probability: float | None
-    af: float | None = None
+    probability: Probability | None
+    af: Probability | None = None
 
 
 class EpisodeAnswer(BaseModel):
@@ -68,7 +73,7 @@ class AfBurdenAnswer(BaseModel):
 
 class ExplanationCheck(BaseModel):
     share: float = Field(description="of all windows that the check flattens")
-    probability: float = Field(description="of the segment as it came")
+    probability: Probability = Field(description="of the segment as it came")
     without_named: float = Field(description="without the share that matters most for `toward`")
     without_random: float = Field(description="without as many at random, the mean of several")
 
@@ -107,7 +112,7 @@ class RecordAnswer(BaseModel):
 
 
 class ClassifyAnswer(BaseModel):
-    request_id: str
+    request_id: RequestId
     research_use_only: Literal[True]
     model: ModelName
     results: list[RecordAnswer]
@@ -123,7 +128,7 @@ class SynthesizeLabels(BaseModel):
 
 
 class SynthesizeAnswer(BaseModel):
-    request_id: str
+    request_id: RequestId
     research_use_only: Literal[True]
     synthetic: Literal[True]
     model: ModelName
@@ -135,9 +140,28 @@ class SynthesizeAnswer(BaseModel):
     sig: list[list[list[float]]]
 
 
+class _Running(BaseModel):
+    device: str = Field(description="where the model runs")
+    descriptions: dict[str, str] = Field(description="its statements in words")
+
+
+class ClassifierAnswer(_Running, ClassifierCard):
+    pass
+
+
+class GeneratorAnswer(_Running, GeneratorCard):
+    pass
+
+
+class ModelsAnswer(BaseModel):
+    models: list[Annotated[ClassifierAnswer | GeneratorAnswer, Field(discriminator="task")]]
+
+
 class ProblemAnswer(BaseModel):
-    type: str
+    """RFC 9457."""
+
+    type: str = Field(pattern="^/problems/[a-z-]+$", description="stable: one for each kind")
     title: str
-    status: int
-    detail: str
-    request_id: str
+    status: int = Field(ge=400, le=599)
+    detail: str = Field(description="what is wrong, where, and what would be right")
+    request_id: RequestId

@@ -18,6 +18,7 @@ from ecg.formats import dicom
 from ecg.generated import Generated, as_csv, as_npz, as_wfdb_zip, implied
 from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, Labels, encode
 from ecg.leads import LEADS
+from ecg.statements import STATEMENTS
 from service.inflight import Order
 
 MAX_SEED = 2**53  # every JSON reader keeps it exact
@@ -31,7 +32,9 @@ class SynthesizeRequest(BaseModel):
 
     n: int = Field(default=1, ge=1, le=64)
     atrial_substrate: Literal["normal", "abnormal"] | None = None
-    statements: list[str] = Field(default=[], max_length=71)
+    statements: list[str] = Field(
+        default=[], max_length=len(STATEMENTS), description="those of the model's card"
+    )
     age: float | None = Field(default=None, ge=0, le=MAX_AGE)
     sex: Literal["male", "female"] | None = None
     heart_rate: float | None = Field(default=None, ge=MIN_HEART_RATE, le=MAX_HEART_RATE)
