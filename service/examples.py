@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from ecg.errors import UnknownFormatError, UnreadableError, UnservableError
-from ecg.formats import fhir
+from ecg.formats import File, Hints, fhir, read
 from ecg.record import Record
 from service import problems
 from service.problems import Problem
 
-_FS, _SECONDS, _BEAT_S = 50, 5, 0.8
 _ID = "0" * 32
 
 
-def _beats() -> Record:
-    """The shortest that is read: lead II, drawn as five bumps a beat, of nobody's heart."""
-    phase = np.arange(_FS * _SECONDS) / _FS % _BEAT_S
-    # P, Q, R, S, T: mV, seconds into the beat, width in seconds
-    bumps = (
-        (0.1, 0.10, 0.03),
-        (-0.1, 0.22, 0.012),
-        (1.0, 0.26, 0.02),
-        (-0.2, 0.30, 0.015),
-        (0.25, 0.48, 0.05),
-    )
-    sig = sum(mv * np.exp(-(((phase - at) / width) ** 2)) for mv, at, width in bumps)
-    return Record(np.round(sig, 2)[None].astype(np.float32), float(_FS), ("II",))
+def _excerpt() -> Record:
+    """The shortest that is read, 5 s, of one of the page's examples: lead II, atrial fibrillation
+    (PTB-XL, CC BY 4.0)."""
+    content = (Path(__file__).parent / "pages" / "examples" / "afib-lead-ii.csv").read_bytes()
+    (whole,) = read([File(content)], Hints("100", None, "mV"))
+    return Record(whole.sig[:, :500], whole.fs, whole.leads)
 
 
-_BEATS = _beats()
+EXCERPT = _excerpt()
 RECORD: dict[str, Any] = {
-    "sig": [[round(mv, 2) for mv in _BEATS.sig[0].tolist()]],
-    "fs": _FS,
+    "sig": [[round(mv, 3) for mv in EXCERPT.sig[0].tolist()]],
+    "fs": 100,
     "leads": ["II"],
     "units": "mV",
 }
-OBSERVATION: dict[str, Any] = orjson.loads(fhir.write(_BEATS, "R4", 0.01))
+OBSERVATION: dict[str, Any] = orjson.loads(fhir.write(EXCERPT, "R4"))
 SYNTHESIZE: dict[str, Any] = {
     "n": 1,
     "statements": ["AFIB"],

@@ -41,7 +41,16 @@ def run(
         config.write_text(CONFIG)
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)),
-            *("run", str(page or f"{url}/openapi.json"), "--url", url, "--seed", str(seed), "--max-examples", str(a_route)),
+            *(
+                "run",
+                str(page or f"{url}/openapi.json"),
+                "--url",
+                url,
+                "--seed",
+                str(seed),
+                "--max-examples",
+                str(a_route),
+            ),
             *("--phases", "fuzzing" if short else "examples,coverage,fuzzing"),
             *("--continue-on-failure", "--no-color"),
             *("--generation-database", "none", "--request-timeout", "60"),
@@ -53,9 +62,7 @@ def run(
             "ECG_CASE_COUNTS": str(counts),
             "PYTHONPATH": str(ROOT),
         }
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         found = json.loads(counts.read_text()) if counts.exists() else {}
     return found, "" if done.returncode == 0 else done.stdout + done.stderr
 

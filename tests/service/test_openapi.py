@@ -49,6 +49,7 @@ def test_every_example_of_a_body_is_answered(client: httpx.Client, page: dict[st
                 headers = {"Content-Type": media_type}
                 answer = client.request(method, path, content=content, headers=headers)
                 assert answer.status_code == 200, (path, media_type, answer.text)
+                assert "abstained" not in answer.text
                 n += 1
     assert n == 7
 
@@ -84,7 +85,7 @@ def test_every_reference_on_the_page_leads_somewhere(page: dict[str, Any]) -> No
 
 
 def test_drawn_requests_are_answered_as_the_page_says(fake_generator_url: str) -> None:
-    counts, wrong = openapi_cases.run(fake_generator_url, a_route=60, seed=1, short=True)
+    counts, wrong = openapi_cases.run(fake_generator_url, a_route=55, seed=1, short=True)
     assert not wrong
     assert sum(counts.values()) >= 200
     for path in ("/classify", "/print", "/strip", "/synthesize"):
@@ -97,11 +98,12 @@ def test_a_page_that_is_not_true_is_found(
 ) -> None:
     """A field that it does not tell, and a status."""
     del page["components"]["schemas"]["RecordAnswer"]["properties"]["quality"]
+    page["components"]["schemas"]["RecordAnswer"]["required"].remove("quality")
     del page["paths"]["/strip"]["post"]["responses"]["422"]
     altered = tmp_path / "openapi.json"
     altered.write_text(json.dumps(page))
     _, wrong = openapi_cases.run(fake_generator_url, 40, seed=1, short=True, page=altered)
-    assert "Response violates schema" in wrong and "Undocumented HTTP status code" in wrong
+    assert "Response violates schema" in wrong and "Undocumented status code" in wrong
 
 
 @pytest.mark.slow
