@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import protocol
 from service.edge import FRAMEWORK_PATHS, classify_directly, refuse_early
 
 
@@ -26,6 +27,7 @@ class EdgeService(Service[Any]):
     - The tracing middleware makes spans that nobody collects, unless an exporter is configured: as
       much time as all of the rest of the framework. The edge asks for no BentoML context either.
     - Where too much waits already, a request is refused before anything is spent on it.
+    - uvicorn takes heads of any size, however slowly they come: see `service.protocol`.
     - The framework's metrics get a series for every URL ever asked for, and a URL may hold what
       should not be kept: paths that do not exist are renamed before the metrics see them.
     """
@@ -35,6 +37,8 @@ class EdgeService(Service[Any]):
         assert isinstance(app, Starlette)
         unused: set[Any] = {TimeoutMiddleware, ContextMiddleware}
         edge = next((a for a, *_ in self.mount_apps if isinstance(a, FastAPI)), None)
+        if edge is not None:
+            protocol.serve_with(edge.state.settings)
         if BentoMLContainer.tracing.exporter_type.get() is None:
             unused.add(OpenTelemetryMiddleware)
         else:

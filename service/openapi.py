@@ -198,10 +198,11 @@ _RETRY_AFTER: dict[str, Any] = {
 }
 
 
-def _problem_responses() -> dict[int | str, dict[str, Any]]:
+def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Of these statuses, else of all."""
     return {
         status: {
-            "description": description,
+            "description": _PROBLEMS[status],
             "headers": _HEADERS | (_RETRY_AFTER if status in (429, 503) else {}),
             "content": {
                 MEDIA_TYPE: {
@@ -210,7 +211,7 @@ def _problem_responses() -> dict[int | str, dict[str, Any]]:
                 }
             },
         }
-        for status, description in _PROBLEMS.items()
+        for status in statuses or _PROBLEMS
     }
 
 
@@ -259,7 +260,9 @@ SYNTHESIZE_RESPONSES = _answers(
 )
 PRINT_RESPONSES = _answers("The print", content={"image/svg+xml": _PICTURE, "image/png": _BINARY})
 STRIP_RESPONSES = _answers("The overview", content={"image/svg+xml": _PICTURE})
-MODELS_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"model": ModelsAnswer}}
+MODELS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A card a model", "model": ModelsAnswer}
+}
 
 
 def _page(summary: str, media_type: str) -> dict[str, Any]:

@@ -117,6 +117,28 @@ def wrong_method(allowed: str) -> Problem:
     )
 
 
+def malformed(detail: str = "the request is not HTTP/1.1 as RFC 9112 has it") -> Problem:
+    return Problem(400, "malformed", "The request is malformed", detail)
+
+
+def head_too_large(max_head: int) -> Problem:
+    return Problem(
+        431,
+        "head-too-large",
+        "The request's head is too large",
+        f"at most {max_head / 1024:g} KiB of request line and header fields are accepted",
+    )
+
+
+def head_too_slow(timeout_s: float) -> Problem:
+    return Problem(
+        408,
+        "head-too-slow",
+        "The request's head did not come",
+        f"its request line and header fields must be there within {timeout_s:g} s",
+    )
+
+
 def internal() -> Problem:
     return Problem(
         500,

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
 
     max_body_mib: float = Field(default=64, gt=0)
     max_unpacked_mib: float = Field(default=512, gt=0)
+    max_head_kib: float = Field(
+        default=64, ge=1, description="of a request's line and header fields, others 431"
+    )
+    timeout_head_s: float = Field(default=20, gt=0, description="for these to come, else 408")
     timeout_s: float = Field(default=30, gt=0, description="from a request's arrival to its answer")
     timeout_per_mib_s: float = Field(
         default=0.5, ge=0, description="more, for each MiB of the body that has come"
@@ -105,6 +109,10 @@ class Settings(BaseSettings):
     @property
     def max_body(self) -> int:
         return int(self.max_body_mib * MIB)
+
+    @property
+    def max_head(self) -> int:
+        return int(self.max_head_kib * 1024)
 
     @property
     def max_unpacked(self) -> int:
