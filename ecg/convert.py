@@ -17,9 +17,10 @@ from pathlib import Path
 from ecg.errors import EcgError, UnknownFormatError, UnservableError
 from ecg.formats import READABLE, WRITERS, File, Hints, npz, read, wfdb
 from ecg.formats.source import unpack
+from ecg.limits import Limits
 from ecg.record import Meta, Record
 
-MAX_UNPACKED = 4 * 1024**3  # a day of twelve leads
+LIMITS_HERE = Limits(max_unpacked=4 * 1024**3)  # a day of twelve leads
 FORMAT_OF = {end: name for name, writer in WRITERS.items() for end in writer.extensions}
 OTHER_THAN_WFDB = re.compile(r"[^A-Za-z0-9_-]")  # what a record's name may not hold
 
@@ -81,7 +82,7 @@ def _convert(asked: argparse.Namespace) -> int:
         raise Refusal(f"IN cannot be read: {_why(error)}") from None
     if not sources:
         raise Refusal("IN holds no file")
-    batch = _Batch(name, Hints(asked.fs, leads, asked.units, MAX_UNPACKED), asked.force)
+    batch = _Batch(name, Hints(asked.fs, leads, asked.units, LIMITS_HERE), asked.force)
     if into_folder:
         batch.into_folder(sources, target)
     else:
@@ -110,7 +111,7 @@ def _sources(path: Path) -> list[_Source]:
     content = path.read_bytes()
     file = File(content, path.name)
     if content.startswith(b"PK\x03\x04") and not npz.matches(file):
-        members = {member.name: member.content for member in unpack(file, MAX_UNPACKED)}
+        members = {member.name: member.content for member in unpack(file, LIMITS_HERE)}
         return _grouped(sorted(members), members.__getitem__)
     if wfdb.claims(file):
         return [_Source(path.name, lambda: _record_files(file, lambda n: _beside(path, n)))]

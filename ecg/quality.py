@@ -19,7 +19,7 @@ from ecg.electrodes import swapped
 from ecg.faults import MAX_SWING_MV, MIN_SWING_MV, flat, implausible, limb_disagreement, saturated
 from ecg.interference import MAINS_HZ, mains_mv, paced
 from ecg.leads import INDEPENDENT_LEADS, LIMB_LEADS
-from ecg.record import MIN_DURATION_S
+from ecg.limits import LIMITS
 from ecg.scores import ecg_signs, gate, record_signs
 from ecg.signs import LEAD_SIGNS, SCALE_FREE, Signs, signs_of
 from ecg.waveform import highpass
@@ -123,7 +123,7 @@ def assess_segments(
     verdicts["limb_leads_inconsistent"] = limbs & (seen.disagreement[:, None] > LIMB_POOR)
     usable = usable & ~(limbs & (seen.disagreement[:, None] > LIMB_BROKEN))
     scores: list[float | None] = [None] * len(sig)
-    if sig.shape[-1] >= MIN_DURATION_S * fs:  # a pause may fill a shorter remainder
+    if sig.shape[-1] >= LIMITS.min_duration_s * fs:  # a pause may fill a shorter remainder
         judged = judge(seen)
         verdicts |= _learned(judged, seen, usable, raw, fs, leads)
         usable = usable & ~verdicts["not_an_ecg"]

@@ -30,9 +30,8 @@ import numpy as np
 
 from ecg.errors import UnservableError
 from ecg.leads import LEADS, canonical
+from ecg.limits import LIMITS, Limits
 
-MIN_FS, MAX_FS = 50.0, 4000.0
-MIN_DURATION_S, MAX_DURATION_S = 5.0, 86_400.0
 LONG_S = 600.0  # from here on samples stay as they were stored, and the work goes by pieces
 LARGEST_MV = 1e8  # no amplifier gives more: such a sample is damage, and counts as missing
 PIECE = 1_000_000  # values looked at together where a whole record is looked at
@@ -178,6 +177,7 @@ def make_record(
     leads: Sequence[object] | None,
     units: object,
     meta: Meta | None = None,
+    limits: Limits = LIMITS,
 ) -> Record:
     """A Record from what a file or a request declares, or UnservableError that names the field.
 
@@ -189,12 +189,13 @@ def make_record(
     """
     if sig.ndim != 2:
         raise UnservableError(f"has {sig.ndim} dimension(s), expected [lead][time]", "sig")
-    names = check_leads(leads, sig.shape[0])
-    rate = check_fs(fs)
-    check_duration(sig.shape[1], rate)
+    names = check_leads(leads, sig.shape[0], limits)
+    rate = check_fs(fs, limits)
+    check_duration(sig.shape[1], rate, limits)
     if is_long(sig.shape[1], rate):
         stored = Stored.of(sig, [millivolts_a_unit(units)] * len(names))
-        return make_stored_record(stored, rate, names, meta)
+        return make_stored_record(stored, rate, names, meta, limits)
+    limits.check_samples(sig.size, "sig")
     millivolts = in_millivolts(sig, units)
     there = _there(millivolts)
     if not there.all():
@@ -205,12 +206,16 @@ def make_record(
 
 
 def make_stored_record(
-    stored: Stored, fs: object, leads: Sequence[object] | None, meta: Meta | None = None
+    stored: Stored,
+    fs: object,
+    leads: Sequence[object] | None,
+    meta: Meta | None = None,
+    limits: Limits = LIMITS,
 ) -> Record:
     """A Record whose samples stay as they are: see above. Errors as in `make_record`."""
-    names = check_leads(leads, stored.n_leads)
-    rate = check_fs(fs)
-    check_duration(stored.n_samples, rate)
+    names = check_leads(leads, stored.n_leads, limits)
+    rate = check_fs(fs, limits)
+    check_duration(stored.n_samples, rate, limits)
     width = max(1, PIECE // stored.n_leads)
     starts = range(0, stored.n_samples, width)
     if all(
@@ -226,22 +231,27 @@ def _there(millivolts: np.ndarray) -> np.ndarray:
     return np.abs(millivolts) < LARGEST_MV
 
 
-def check_duration(n_samples: int, rate: float) -> None:
+def check_duration(n_samples: int, rate: float, limits: Limits = LIMITS) -> None:
     """Errors: UnservableError where so many samples at `rate` Hz are too short or too long."""
-    if n_samples < MIN_DURATION_S * rate:
+    if n_samples < limits.min_duration_s * rate:
         raise UnservableError(
             f"{n_samples} samples at {rate:g} Hz last {n_samples / rate:.2f} s; "
-            f"at least {MIN_DURATION_S:g} s are needed",
+            f"at least {limits.min_duration_s:g} s are needed",
             "sig",
         )
-    if n_samples > MAX_DURATION_S * rate:
+    check_not_too_long(n_samples, rate, limits)
+
+
+def check_not_too_long(n_samples: float, rate: float, limits: Limits = LIMITS) -> None:
+    """Of what is still to be allocated. Errors: UnservableError."""
+    if n_samples > limits.max_duration_s * rate:
         raise UnservableError(
-            f"lasts {n_samples / rate / 3600:.1f} h; at most {MAX_DURATION_S / 3600:g} h",
+            f"lasts {n_samples / rate / 3600:.4g} h; at most {limits.max_duration_s / 3600:.4g} h",
             "sig",
         )
 
 
-def check_fs(fs: object) -> float:
+def check_fs(fs: object, limits: Limits = LIMITS) -> float:
     """`fs` as a float in Hz, or UnservableError."""
     if fs is None:
         raise UnservableError(
@@ -251,12 +261,14 @@ def check_fs(fs: object) -> float:
         rate = float(fs)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         raise UnservableError("is not a number: give the sampling frequency in Hz", "fs") from None
-    if isinstance(fs, bool) or not MIN_FS <= rate <= MAX_FS:
-        raise UnservableError(f"must be between {MIN_FS:g} and {MAX_FS:g} Hz", "fs")
+    if isinstance(fs, bool) or not limits.min_fs <= rate <= limits.max_fs:
+        raise UnservableError(f"must be between {limits.min_fs:g} and {limits.max_fs:g} Hz", "fs")
     return rate
 
 
-def check_leads(leads: Sequence[object] | None, n_rows: int) -> tuple[str, ...]:
+def check_leads(
+    leads: Sequence[object] | None, n_rows: int, limits: Limits = LIMITS
+) -> tuple[str, ...]:
     """Canonical names for `n_rows` rows, or UnservableError."""
     if leads is None:
         raise UnservableError(
@@ -268,6 +280,7 @@ def check_leads(leads: Sequence[object] | None, n_rows: int) -> tuple[str, ...]:
         raise UnservableError(f"names {len(leads)} leads, but sig has {n_rows} rows", "leads")
     if n_rows > len(LEADS):
         raise UnservableError(f"names {n_rows} leads; there are {len(LEADS)}", "leads")
+    check_channels(n_rows, limits, "leads")
     names: list[str] = []
     for i, given in enumerate(leads):
         name = canonical(given) if isinstance(given, str) else None
@@ -277,6 +290,14 @@ def check_leads(leads: Sequence[object] | None, n_rows: int) -> tuple[str, ...]:
             raise UnservableError(f"repeats lead {name}", f"leads[{i}]")
         names.append(name)
     return tuple(names)
+
+
+def check_channels(n: int, limits: Limits, where: str = "") -> None:
+    """Errors: UnservableError where there are more channels than are read of one record."""
+    if n > limits.max_channels:
+        raise UnservableError(
+            f"holds {n} channels; more than {limits.max_channels} channels are not read", where
+        )
 
 
 def millivolts_a_unit(units: object) -> float:

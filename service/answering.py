@@ -13,11 +13,12 @@ from starlette.responses import Response
 
 from ecg.errors import EcgError
 from ecg.formats import File
+from ecg.limits import MIB
 from service import logs, metrics, problems
 from service.batcher import QueueFull
 from service.body import read_files
 from service.problems import Problem
-from service.settings import MIB, Settings
+from service.settings import Settings
 
 T = TypeVar("T")
 WATCH_AFTER_S = 0.05  # from when on a client that hangs up is noticed
@@ -49,7 +50,7 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
 
     try:
         async with limit:
-            files = await read_files(request, settings.max_body, received)
+            files = await read_files(request, settings.max_body, received, settings.max_parts)
             value = await _while_connected(request, work(files, limit))
         if isinstance(value, Response):
             response = value

@@ -17,18 +17,21 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from ecg.errors import UnreadableError, UnservableError
+from ecg.errors import TooLargeError, UnreadableError, UnservableError
 from ecg.formats import File
 from service import problems
 
-MAX_PARTS = 256
+MAX_PARTS = 256  # by default
 FIELD = b"file"
 _MALFORMED = "a multipart body that is truncated or malformed"
 Received = Callable[[int], None]
 
 
 async def read_files(
-    request: Request, max_body: int, received: Received = lambda n: None
+    request: Request,
+    max_body: int,
+    received: Received = lambda n: None,
+    max_parts: int = MAX_PARTS,
 ) -> list[File]:
     """The files in the request; `received` is told the size of each chunk after the first. Errors:
     Problem 413, EcgError."""
@@ -39,7 +42,7 @@ async def read_files(
     content_type = request.headers.get("content-type", "")
     media_type = content_type.lower()
     if media_type.startswith("multipart/form-data"):
-        return await _parts(content_type, chunks)
+        return await _parts(content_type, chunks, max_parts)
     return [File(await _whole(chunks), media_type=media_type)]
 
 
@@ -69,12 +72,12 @@ async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
     return first if buffer is None else buffer.getvalue()
 
 
-async def _parts(content_type: str, chunks: AsyncIterator[bytes]) -> list[File]:
+async def _parts(content_type: str, chunks: AsyncIterator[bytes], max_parts: int) -> list[File]:
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if not boundary:
         raise UnreadableError("a multipart body whose Content-Type names no boundary")
-    parts = _Parts(boundary)
+    parts = _Parts(boundary, max_parts)
     async for chunk in chunks:
         parts.take(chunk)
     if not parts.closed:
@@ -87,7 +90,8 @@ async def _parts(content_type: str, chunks: AsyncIterator[bytes]) -> list[File]:
 class _Parts:
     """The parts of a multipart body in the field `file`, each gathered as it comes."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, max_parts: int) -> None:
+        self.max_parts = max_parts
         self.files: list[File] = []
         self.closed = False
         self._n = 0
@@ -121,8 +125,8 @@ class _Parts:
 
     def _begin(self) -> None:
         self._n += 1
-        if self._n > MAX_PARTS:
-            raise UnreadableError(f"a multipart body of more than {MAX_PARTS} parts")
+        if self._n > self.max_parts:
+            raise TooLargeError(f"a multipart body of more than {self.max_parts} parts")
         self._headers = {}
 
     def _on_header(self, data: bytes, start: int, end: int) -> None:

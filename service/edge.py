@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -48,6 +49,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        if not settings.library_messages:
+            logs.hush()  # from here on patients' data may be in what is said
         yield
         app.state.engine.close()
 
@@ -267,13 +270,13 @@ async def anything_else(request: Request) -> Response:
 def _hints(request: Request) -> Hints:
     fs, leads, units = (request.query_params.get(name) for name in ("fs", "leads", "units"))
     names = tuple(leads.split(",")) if leads else None
-    return Hints(fs, names, units, request.app.state.settings.max_unpacked)
+    return Hints(fs, names, units, request.app.state.settings.limits)
 
 
 async def _bad_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"])  # parameters that we named
     problem = problems.Problem(
         422, "bad-query", "A parameter does not fit", f"{where}: {first['msg']}"
     )
@@ -285,6 +288,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     known = {404: problems.not_found(), 405: problems.wrong_method("another method")}
     problem = known.get(
         error.status_code,
-        problems.Problem(error.status_code, "request", "The request does not fit", error.detail),
+        problems.Problem(
+            error.status_code,
+            "request",
+            "The request does not fit",
+            HTTPStatus(error.status_code).description,  # its own detail may quote the request
+        ),
     )
     return problem.response(logs.new_request_id())

@@ -4,10 +4,12 @@ TOML file that `ECG_SETTINGS` names, where the environment does not say."""
 from __future__ import annotations
 
 import os
+from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,9 +17,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ecg.formats.source import MOST_FILES
+from ecg.limits import LIMITS, MIB, Limits
 from ecg.store import cuda_offered
 
-MIB = 1024 * 1024
 HOME = Path(__file__).resolve().parent.parent
 Switch = Literal["auto", "on", "off"]  # auto: on where the service can be reached from elsewhere
 
@@ -44,7 +47,41 @@ class Settings(BaseSettings):
     )
 
     max_body_mib: float = Field(default=64, gt=0)
-    max_unpacked_mib: float = Field(default=512, gt=0)
+    max_unpacked_mib: float = Field(
+        default=LIMITS.max_unpacked / MIB,
+        gt=0,
+        description="what a request's files unpack to, and their samples as float32",
+    )
+    max_parts: int = Field(default=256, ge=1, description="parts of a multipart body")
+    max_files: int = Field(
+        default=LIMITS.max_files, ge=1, le=MOST_FILES, description="files in a zip"
+    )
+    max_records: int = Field(default=LIMITS.max_records, ge=1, description="records a request")
+    max_channels: int = Field(
+        default=LIMITS.max_channels, ge=1, description="channels a record, leads among them"
+    )
+    min_fs: float = Field(default=LIMITS.min_fs, gt=0, description="Hz")
+    max_fs: float = Field(default=LIMITS.max_fs, gt=0, description="Hz")
+    min_duration_s: float = Field(default=LIMITS.min_duration_s, gt=0)
+    max_duration_s: float = Field(default=LIMITS.max_duration_s, gt=0)
+    max_depth: int = Field(
+        default=LIMITS.max_depth,
+        ge=8,
+        le=200,
+        description="of XML elements and DICOM sequences within each other",
+    )
+    max_numbers: int = Field(
+        default=LIMITS.max_numbers, ge=1, description="numbers of a JSON body, 32 bytes each"
+    )
+    max_json_elements: int = Field(
+        default=LIMITS.max_json_elements, ge=1, description="objects, lists and strings"
+    )
+    max_xml_elements: int = Field(
+        default=LIMITS.max_xml_elements, ge=1, description="elements and attributes"
+    )
+    max_dicom_elements: int = Field(
+        default=LIMITS.max_dicom_elements, ge=1, description="elements and items"
+    )
     max_head_kib: float = Field(
         default=64, ge=1, description="of a request's line and header fields, others 431"
     )
@@ -90,6 +127,11 @@ class Settings(BaseSettings):
     )
 
     access_log: bool = True
+    library_messages: bool = Field(
+        default=False,
+        description="what other libraries log in words, which may quote a patient's values; "
+        "for developers, never where patients' ECGs are sent",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -114,6 +156,15 @@ class Settings(BaseSettings):
     def max_head(self) -> int:
         return int(self.max_head_kib * 1024)
 
-    @property
-    def max_unpacked(self) -> int:
-        return int(self.max_unpacked_mib * MIB)
+    @cached_property
+    def limits(self) -> Limits:
+        """What readers keep to."""
+        named = {f.name: getattr(self, f.name) for f in fields(Limits) if f.name != "max_unpacked"}
+        return Limits(max_unpacked=int(self.max_unpacked_mib * MIB), **named)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for least, most in (("min_fs", "max_fs"), ("min_duration_s", "max_duration_s")):
+            if getattr(self, least) > getattr(self, most):
+                raise ValueError(f"{least} is more than {most}")
+        return self

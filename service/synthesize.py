@@ -57,6 +57,9 @@ def read_request(body: bytes) -> SynthesizeRequest:
         ) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
+        if first["type"] == "extra_forbidden":  # its name is the client's, and may be anyone's
+            known = ", ".join(SynthesizeRequest.model_fields)
+            raise UnservableError(f"holds a field other than {known}") from None
         where = ".".join(str(part) for part in first["loc"])
         raise UnservableError(first["msg"], where) from None
 

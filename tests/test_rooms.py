@@ -24,6 +24,7 @@ FORBIDDEN = {
 # Inside ecg/ imports run one way: a module takes from earlier tiers alone.
 TIERS = (
     {"errors", "leads", "statements", "decision", "sampling", "burden"},
+    {"limits"},
     {"record", "labels", "explain"},
     {"waveform", "shading"},
     {"signs", "interference", "faults", "piecewise"},

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ecg.leads import INDEPENDENT_LEADS
+from ecg.limits import LIMITS
 from ecg.prepare import Denoising, Preparation, condition, cut
-from ecg.record import MIN_DURATION_S
 from ecg.statements import STATEMENTS
 from training.sources import own
 from training.sources.labelled import UNKNOWN, Labelled
@@ -68,7 +68,7 @@ def build(source: str, records: Iterable[Labelled], preparation: Preparation) ->
     label, fold, patient, age, sex = [], [], [], [], []
     for item in records:
         segments = cut(item.record, preparation)
-        keep = segments.usable & (segments.n_valid >= MIN_DURATION_S * preparation.fs)
+        keep = segments.usable & (segments.n_valid >= LIMITS.min_duration_s * preparation.fs)
         if not keep.any():
             continue
         ready = condition(segments.sig[keep], segments.n_valid[keep], preparation)

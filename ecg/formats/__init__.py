@@ -25,7 +25,7 @@ from ecg.formats import (
     sierra,
     wfdb,
 )
-from ecg.formats.source import MAX_RECORDS, File, Hints, check_count, unpack
+from ecg.formats.source import File, Hints, check_count, unpack
 from ecg.record import Record
 
 READABLE = (
@@ -34,7 +34,7 @@ READABLE = (
     "Apple Watch CSV"
 )
 
-__all__ = ["MAX_RECORDS", "READABLE", "WRITERS", "File", "Hints", "read", "read_at_once"]
+__all__ = ["READABLE", "WRITERS", "File", "Hints", "read", "read_at_once"]
 
 
 # In this order: the first that recognises a file reads it.
@@ -96,16 +96,16 @@ def read(files: Sequence[File], hints: Hints) -> list[Record]:
         where = f"files[{i}]" if len(files) > 1 else ""
         try:
             if reader is wfdb:
-                records.append(wfdb.read(file, files, hints))
+                records.append(wfdb.read(file, files, left))
             elif reader is not None:
                 records.extend(reader.read(file, left))
             else:
                 raise _unknown(file)
         except EcgError as error:
             raise (error.within(where) if where else error) from None
-        check_count(len(records))
+        check_count(len(records), hints.limits)
         held = sum(r.n_bytes for r in records)
-        left = replace(hints, max_unpacked=hints.max_unpacked - held)
+        left = replace(hints, limits=hints.limits.less(held))
     if not records:
         raise UnreadableError("there is no record in the request")
     return records
@@ -120,11 +120,11 @@ def _unzipped(files: Sequence[File], hints: Hints) -> list[File]:
     """Zips replaced by what is in them, each in a folder of its own, but for NPZ, which is a zip
     of arrays."""
     out: list[File] = []
-    allowance = hints.max_unpacked
+    left = hints.limits
     for i, file in enumerate(files):
         if file.content.startswith(b"PK\x03\x04") and not npz.matches(file):
-            members = unpack(file, allowance)
-            allowance -= sum(len(m.content) for m in members)
+            members = unpack(file, left)
+            left = left.less(sum(len(m.content) for m in members))
             out.extend(replace(m, name=f"{i}/{m.name}") for m in members)
         else:
             out.append(file)

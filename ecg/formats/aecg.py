@@ -19,9 +19,9 @@ from ecg.formats import markup
 from ecg.formats.channels import CHUNK, MICROVOLTS, Channel, fs_of_interval, scaled, to_record
 from ecg.formats.source import File, Hints, check_count
 from ecg.leads import canonical
-from ecg.record import Record, check_fs
+from ecg.limits import Limits
+from ecg.record import Record, check_channels, check_fs
 
-MAX_SEQUENCES = 256
 _SECONDS = {"s": 1.0, "ms": 1e3, "us": 1e6, "µs": 1e6, "μs": 1e6}  # of them in a second
 _BEATS = ("REPRESENTATIVE_BEAT", "MEDIAN_BEAT")
 _MISSING = {"NA", "NAN", "NI", "NULL", "UNK", "NASK", "ASKU", "-"}
@@ -55,21 +55,21 @@ def claims(file: File) -> bool:
 
 def read(file: File, hints: Hints) -> list[Record]:
     """A Record for each rhythm series, or each of its sequence sets that stand alone."""
-    root = markup.parse(file.content)
+    root = markup.parse(file.content, hints.limits)
     if root.tag != "AnnotatedECG":
         raise UnreadableError("not an HL7 aECG: the outermost element must be AnnotatedECG")
-    series = _rhythms(root)
+    series = _rhythms(root, hints.limits)
     records: list[Record] = []
     for i, one in enumerate(series):
         try:
-            records.extend(_series(one))
+            records.extend(_series(one, hints.limits))
         except EcgError as error:
             raise (error.within(f"series[{i}]") if len(series) > 1 else error) from None
-        check_count(len(records))
+        check_count(len(records), hints.limits)
     return records
 
 
-def _rhythms(root: Element) -> list[Element]:
+def _rhythms(root: Element, limits: Limits) -> list[Element]:
     """Those called rhythm, or, where none is, all that are not a beat computed from others."""
     series = root.findall("component/series")
     codes = [markup.attribute(one, "code", "code").upper() for one in series]
@@ -78,25 +78,24 @@ def _rhythms(root: Element) -> list[Element]:
         rhythms = [one for one, code in zip(series, codes, strict=True) if code not in _BEATS]
     if not rhythms:
         raise UnservableError("holds no rhythm series, and a single beat is not an ECG", "series")
-    check_count(len(rhythms))
+    check_count(len(rhythms), limits)
     return rhythms
 
 
-def _series(series: Element) -> list[Record]:
-    sets = [_set(one) for one in series.findall("component/sequenceSet")]
+def _series(series: Element, limits: Limits) -> list[Record]:
+    sets = [_set(one, limits) for one in series.findall("component/sequenceSet")]
     sets = [one for one in sets if one.channels]
     if not sets:
         raise UnservableError("holds no samples", "series")
-    check_count(len(sets))
+    check_count(len(sets), limits)
     if len(sets) > 1 and (joined := _joined(sets)) is not None:
         sets = [joined]
-    return [to_record(one.channels, one.fs) for one in sets]
+    return [to_record(one.channels, one.fs, limits) for one in sets]
 
 
-def _set(element: Element) -> _Set:
+def _set(element: Element, limits: Limits) -> _Set:
     sequences = element.findall("component/sequence")
-    if len(sequences) > MAX_SEQUENCES:
-        raise UnservableError(f"holds more than {MAX_SEQUENCES} sequences", "series")
+    check_channels(len(sequences) - 1, limits, "series")  # one of them is time's
     codes = [markup.attribute(one, "code", "code") for one in sequences]
     times = [
         one
@@ -105,7 +104,7 @@ def _set(element: Element) -> _Set:
     ]
     if not times:
         raise UnservableError("is missing: the series has no time sequence with an increment", "fs")
-    fs = _fs(times[0])
+    fs = _fs(times[0], limits)
     channels = [
         Channel(_name(code), _samples(one, _name(code)))
         for one, code in zip(sequences, codes, strict=True)
@@ -114,12 +113,12 @@ def _set(element: Element) -> _Set:
     return _Set(channels, fs, _head(times[0]))
 
 
-def _fs(time: Element) -> float:
+def _fs(time: Element, limits: Limits) -> float:
     unit = markup.attribute(time, "value/increment", "unit")
     if unit not in _SECONDS:
         raise UnservableError("has an increment that is not in s, ms or us", "fs")
     step = markup.number(markup.attribute(time, "value/increment", "value"), "fs")
-    return check_fs(fs_of_interval(step / _SECONDS[unit]))
+    return check_fs(fs_of_interval(step / _SECONDS[unit]), limits)
 
 
 def _head(time: Element) -> float | None:

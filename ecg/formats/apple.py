@@ -18,6 +18,7 @@ from ecg.leads import canonical
 from ecg.record import Record, make_record
 
 MAX_BYTES = 8 * 1024 * 1024  # 30 s at 512 Hz are 0.15 MiB
+MAX_LINES = 300_000
 MAX_HEADER, MAX_LINE = 16_384, 512
 _SAMPLE = re.compile(r"[-+−]?\d[\d.,]{0,30}(?:[eE][-+]?\d{1,3})?")
 _AROUND = ' \t\r\xa0",;'  # a number may be quoted, and a separator follow it
@@ -52,13 +53,16 @@ def read(file: File, hints: Hints) -> list[Record]:
         raise TooLargeError(
             f"an Apple Watch export of more than {MAX_BYTES // 2**20} MiB; they last 30 s"
         )
+    if file.content.count(b"\n") > MAX_LINES:
+        raise TooLargeError(f"an Apple Watch export of more than {MAX_LINES:,} lines")
     text = _text(file.content)
     header = _header(text[:MAX_HEADER])
     if header is None:
         raise UnreadableError("an Apple Watch export without samples below its header")
     lead = header.lead or (hints.leads[0] if hints.leads else "I")  # as on a wrist
     sig = _samples(text.splitlines()[header.n_lines :])
-    return [make_record(sig[None], header.fs or hints.fs, [lead], header.units or hints.units)]
+    fs, units = header.fs or hints.fs, header.units or hints.units
+    return [make_record(sig[None], fs, [lead], units, limits=hints.limits)]
 
 
 def _text(content: bytes) -> str:

@@ -10,7 +10,17 @@ import numpy as np
 
 from ecg.errors import UnreadableError, UnservableError
 from ecg.leads import canonical
-from ecg.record import VOLTAGES, Meta, Record, check_fs, in_millivolts, make_record
+from ecg.limits import Limits
+from ecg.record import (
+    VOLTAGES,
+    Meta,
+    Record,
+    check_channels,
+    check_fs,
+    check_not_too_long,
+    in_millivolts,
+    make_record,
+)
 
 MAX_IGNORED = 32  # names echoed in an answer
 MAX_SPREAD = 8  # times the longest lead: how far apart leads may begin
@@ -21,10 +31,21 @@ MICROVOLTS = {
     "microvolts": 1.0,
     "millivolts": 1e3,
 }
-# A name out of a file is only repeated where it is one that electrodes have: it could be anyone's.
+# A name out of a file is only repeated where it is one that channels have: it could be anyone's.
+_LEAD = (
+    r"I{1,3}|-?aV[RLF](?:NEG)?|[VC]\d{0,2}[RL]?|[DAJXYZ]|V[XYZ]|[AE][SI1-4]|C[CMS]5|MCL\d"
+    r"|ML(?:I|II|III)"
+)
+_SITE = r"(?:(?:FP|AF|FC|FT|CP|TP|PO|[FCTPOMANE])(?:Z|\d{1,2})|[LR]OC)"
+_OTHER = (
+    r"RESP|PACE|PLETH|ABP|ART|CVP|PAP|ICP|N?IBP|S[pa]O2|(?:ET)?CO2|PULSE|TEMP|HR|PR|STATUS|EVENTS?"
+    r"|MARKER|TRIGGER|ACC[XYZ]?|AIRFLOW|FLOW|SNORE|POSITION|THOR|ABDO|CHEST|BATTERY"
+)
 _KNOWN = re.compile(
-    r"-?aV[RLF]|[VC]\d{1,2}[RL]?|[DAJXYZ]|[AE][SI1-4]|C[CMS]5|MCL\d|ML(I|II|III)|RESP|PACE"
-    r"|MDC_[A-Z0-9_]{1,40}",
+    rf"(?:(?:MDC_(?:ECG_(?:LEAD|ELEC_POTL)_)?|E[CK]G |LEAD |ECG LEAD )?(?:{_LEAD}|{_OTHER})"
+    rf"|(?:E[CKEMO]G)(?: {_SITE}(?:-{_SITE})?)?"
+    # a code of the nomenclature's partition 2, and a place in FHIR
+    r"|MDC 1[3-9]\d{4}|(?:(?:entry|contained|component)\[\d{1,7}\](?:\.resource)?\.?)+)",
     re.IGNORECASE,
 )
 
@@ -57,25 +78,29 @@ def fs_of_interval(seconds: float) -> float:
     return float(round(rate)) if rate < 1e6 and abs(rate - round(rate)) < NEAR * rate else rate
 
 
-def to_record(channels: Sequence[Channel], fs: object) -> Record:
+def to_record(channels: Sequence[Channel], fs: object, limits: Limits) -> Record:
     """One Record; a lead may come in several pieces, and is NaN where it has none.
 
     Errors: UnservableError where no channel is a lead, one comes twice, or fs is impossible;
     UnreadableError where leads lie too far apart to belong together.
     """
-    check_fs(fs)
+    rate = check_fs(fs, limits)
+    check_channels(len(channels), limits)
     pieces: dict[str, list[Channel]] = {}
     for channel in channels:
         if (lead := canonical(channel.name)) is not None:
             pieces.setdefault(lead, []).append(channel)
     if not pieces:
         raise UnservableError("none of the channels is one of the twelve leads", "leads")
-    meta = Meta(None, ignored_names([c.name for c in channels if canonical(c.name) is None]))
+    others = [(i, c.name) for i, c in enumerate(channels, start=1) if canonical(c.name) is None]
+    meta = Meta(None, ignored_names(others))
     placed = [piece for of_lead in pieces.values() for piece in of_lead]
     first = min(piece.start for piece in placed)
     span = max(piece.start + len(piece.sig) for piece in placed) - first
     if span > MAX_SPREAD * max(sum(len(p.sig) for p in ps) for ps in pieces.values()):
         raise UnreadableError("holds leads that begin too far apart to be of one recording")
+    check_not_too_long(span, rate, limits)
+    limits.check_samples(span * len(pieces), "sig")
     sig = np.full((len(pieces), span), np.nan, dtype=np.float32)
     for row, (lead, of_lead) in enumerate(pieces.items()):
         end = 0
@@ -85,13 +110,20 @@ def to_record(channels: Sequence[Channel], fs: object) -> Record:
                 raise UnservableError(f"repeats lead {lead}", "leads")
             end = start + len(piece.sig)
             sig[row, start:end] = piece.sig
-    return make_record(sig, fs, list(pieces), "mV", meta)
+    return make_record(sig, rate, list(pieces), "mV", meta, limits)
 
 
-def ignored_names(names: Sequence[str]) -> tuple[str, ...]:
-    """What to call channels that are not read, without repeating what may be a patient's name."""
+def is_known(name: str) -> bool:
+    """Whether it is a channel's usual name, and so nobody's."""
+    return _KNOWN.fullmatch(name.strip()) is not None
+
+
+def ignored_names(channels: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+    """What to call channels that are not read, given as their place in the file, from 1 on, and
+    their name, without repeating what may be a patient's."""
     kept = [
-        name.strip() if _KNOWN.fullmatch(name.strip()) else f"channel {i}"
-        for i, name in enumerate(names, start=1)
+        name.strip() if is_known(name) else f"channel {place}"
+        for place, name in channels[:MAX_IGNORED]
     ]
-    return tuple(dict.fromkeys(kept[:MAX_IGNORED]))
+    more = len(channels) - MAX_IGNORED
+    return (*dict.fromkeys(kept), *([f"{more} more"] if more > 0 else []))

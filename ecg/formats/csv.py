@@ -11,7 +11,7 @@ import numpy as np
 from ecg.errors import UnreadableError, UnservableError
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
-from ecg.record import Record, check_fs, check_leads, make_record
+from ecg.record import Record, check_fs, check_leads, check_not_too_long, make_record
 
 _DELIMITERS = (",", ";", "\t")
 _ROWS_AT_ONCE = 10_000
@@ -30,18 +30,21 @@ def claims(file: File) -> bool:
 
 def read(file: File, hints: Hints) -> list[Record]:
     names, delimiter, start = _header(file.content)
-    leads = check_leads(names, len(names))
-    check_fs(hints.fs)
+    leads = check_leads(names, len(names), hints.limits)
+    fs = check_fs(hints.fs, hints.limits)
     body = file.content[start:]
     if not body.strip():
         raise UnservableError("holds no sample below the header")
+    n_lines = max(body.count(b"\n"), body.count(b"\r"))
+    check_not_too_long(n_lines, fs, hints.limits)
+    hints.limits.check_samples(n_lines * len(names), "sig")
     try:
         rows = np.loadtxt(io.BytesIO(body), delimiter=delimiter, ndmin=2, comments=None)
     except ValueError:
         rows = _rows_with_gaps(body, delimiter, len(names))
     if rows.shape[1] != len(names):
         raise UnreadableError(f"has {rows.shape[1]} columns under {len(names)} lead names")
-    return [make_record(rows.T, hints.fs, leads, hints.units)]
+    return [make_record(rows.T, fs, leads, hints.units, limits=hints.limits)]
 
 
 def write(record: Record) -> bytes:
@@ -68,13 +71,14 @@ def _header(content: bytes) -> tuple[list[str], str, int]:
 
 def _rows_with_gaps(body: bytes, delimiter: str, n_columns: int) -> np.ndarray:
     """Row by row, slower: empty cells are missing samples, and errors name their line."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise UnreadableError("is not UTF-8 text") from None
-    rows = []
-    lines = csv.reader(text.splitlines(), delimiter=delimiter)
+    done: list[np.ndarray] = []
+    rows: list[list[float]] = []
+    text = io.TextIOWrapper(io.BytesIO(body), "utf-8")  # any line ends, a piece at a time
+    lines = csv.reader(text, delimiter=delimiter)
     for i, cells in enumerate(_parsed(lines), start=2):
+        if len(rows) == _ROWS_AT_ONCE:  # as numbers of Python's they are many times as large
+            done.append(np.array(rows))
+            rows.clear()
         if not cells:
             continue
         if len(cells) != n_columns:
@@ -83,7 +87,7 @@ def _rows_with_gaps(body: bytes, delimiter: str, n_columns: int) -> np.ndarray:
             rows.append([float(cell) if cell.strip() else np.nan for cell in cells])
         except ValueError:
             raise UnservableError("holds something that is not a number", f"line {i}") from None
-    return np.array(rows)
+    return np.concatenate([*done, np.array(rows).reshape(-1, n_columns)])
 
 
 def _parsed(lines: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -91,3 +95,5 @@ def _parsed(lines: Iterator[list[str]]) -> Iterator[list[str]]:
         yield from lines
     except csv.Error:
         raise UnreadableError("holds a cell that no number fills") from None
+    except UnicodeDecodeError:
+        raise UnreadableError("is not UTF-8 text") from None

@@ -8,12 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import uid
 
-from ecg.errors import TooLargeError, UnreadableError, UnservableError
+from ecg.errors import UnreadableError, UnservableError
+from ecg.formats.channels import CHUNK, ignored_names, is_known
 from ecg.formats.dicom_elements import PREAMBLE_BYTES, Item, data_set
 from ecg.formats.dicom_writing import for_twelve_lead, write
 from ecg.formats.source import File, Hints, check_count
 from ecg.leads import MDC_TERMS, canonical
-from ecg.record import MIN_DURATION_S, VOLTAGES, Meta, Record, make_record
+from ecg.limits import LIMITS
+from ecg.record import (
+    VOLTAGES,
+    Meta,
+    Record,
+    check_channels,
+    check_fs,
+    check_not_too_long,
+    make_record,
+)
 
 __all__ = ["claims", "counts", "for_twelve_lead", "matches", "read", "write"]
 
@@ -41,7 +51,6 @@ _BEAT = re.compile(r"MEDIAN|AVERAGE|\bMEAN\b|REPRESENTATIVE|TEMPLATE|\bBEATS?\b"
 _LEAD_CODE = re.compile(r"(?:2:|5\.6\.3-9-)(\d{1,5})")
 _MDC_CODE = re.compile(r"13[12]\d{3}")
 _MDC_PARTITION_2, _POTENTIAL = 2 << 16, 256
-_MAX_NAME = 64
 
 
 def matches(file: File) -> bool:
@@ -57,7 +66,7 @@ def claims(file: File) -> bool:
 
 
 def read(file: File, hints: Hints) -> list[Record]:
-    found = data_set(file.content, hints.max_unpacked)
+    found = data_set(file.content, hints.limits)
     sop_class = found.text("SOPClassUID")
     if not sop_class:
         raise UnreadableError("not a DICOM file, or one without a SOP class")
@@ -74,7 +83,7 @@ def read(file: File, hints: Hints) -> list[Record]:
         raise UnreadableError("a DICOM object without a waveform", "WaveformSequence")
     groups = [_group(item, i, hints) for i, item in enumerate(items)]
     recordings = _recordings([group for group in groups if group.leads])
-    check_count(len(recordings))
+    check_count(len(recordings), hints.limits)
     synthetic = found.text("SyntheticData").upper() == "YES"
     return [_record(recording, hints, synthetic) for recording in recordings]
 
@@ -89,7 +98,7 @@ class _Group:
     start_s: float
     n_samples: int
     leads: dict[str, int]
-    others: tuple[str, ...]  # channels that are not leads
+    others: tuple[tuple[int, str], ...]  # channels that are not leads: their place and name
 
     @property
     def duration_s(self) -> float:
@@ -101,7 +110,7 @@ class _Group:
         a median beat may come first."""
         label = self.item.text("MultiplexGroupLabel").upper()
         original = self.item.text("WaveformOriginality").upper() != "DERIVED"
-        return self.duration_s >= MIN_DURATION_S, "RHYTHM" in label, original
+        return self.duration_s >= LIMITS.min_duration_s, "RHYTHM" in label, original
 
     @property
     def is_beat(self) -> bool:
@@ -116,6 +125,7 @@ def _group(item: Item, i: int, hints: Hints) -> _Group:
     n_channels = item.integer("NumberOfWaveformChannels") or len(channels)
     if not channels or n_channels != len(channels):
         raise UnreadableError("does not define the channels it announces", where)
+    check_channels(n_channels, hints.limits, where)
     names = [_lead(channel) for channel in channels]
     if hints.leads and not any(names) and len(hints.leads) == len(names):
         names = [canonical(name) for name in hints.leads]
@@ -123,7 +133,7 @@ def _group(item: Item, i: int, hints: Hints) -> _Group:
     others = []
     for row, name in enumerate(names):
         if name is None or name in leads:
-            others.append(_described(channels[row], row))
+            others.append((row + 1, _described(channels[row])))
         else:
             leads[name] = row
     fs = item.number("SamplingFrequency") or 0.0
@@ -175,16 +185,20 @@ def _overlap(a: _Group, b: _Group) -> bool:
 def _record(groups: list[_Group], hints: Hints, synthetic: bool) -> Record:
     rows = [(group, lead, row) for group in groups for lead, row in group.leads.items()]
     n_samples = groups[0].n_samples
-    if n_samples * len(rows) * 4 > hints.max_unpacked:
-        raise TooLargeError("holds more samples than this service accepts; send shorter records")
+    fs = check_fs(groups[0].fs, hints.limits)
+    check_not_too_long(n_samples, fs, hints.limits)
+    hints.limits.check_samples(n_samples * len(rows))
     stored = {group.where: counts(group.item, group.where) for group in groups}
     sig = np.empty((len(rows), n_samples), dtype=np.float32)
     for i, (group, _, row) in enumerate(rows):
-        with np.errstate(over="ignore", invalid="ignore"):
-            sig[i] = _millivolts(stored[group.where][row], group, row, hints)
-    ignored = tuple(name for group in groups for name in group.others)
+        for at in range(0, n_samples, CHUNK):
+            piece = stored[group.where][row, at : at + CHUNK]
+            with np.errstate(over="ignore", invalid="ignore"):
+                sig[i, at : at + CHUNK] = _millivolts(piece, group, row, hints)
+    ignored = ignored_names([one for group in groups for one in group.others])
     leads = [lead for _, lead, _ in rows]
-    return make_record(sig, groups[0].fs, leads, "mV", Meta(None, ignored, synthetic))
+    meta = Meta(None, ignored, synthetic)
+    return make_record(sig, fs, leads, "mV", meta, hints.limits)
 
 
 def counts(group: Item, where: str = "") -> np.ndarray:
@@ -280,8 +294,8 @@ def _bare(name: str) -> str:
     return re.split(r"[(,]", name, maxsplit=1)[0]
 
 
-def _described(channel: Item, row: int) -> str:
+def _described(channel: Item) -> str:
     source = channel.items("ChannelSourceSequence")
     words = [channel.text("ChannelLabel")]
-    words += [s.text(key) for s in source for key in ("CodeMeaning", "CodeValue")]
-    return next((w for w in words if w), f"channel {row}")[:_MAX_NAME]
+    words += [_bare(s.text("CodeMeaning")) for s in source]
+    return next((word for word in words if is_known(word)), "")

@@ -16,10 +16,9 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ecg.errors import TooLargeError, UnreadableError
+from ecg.limits import Limits
 
 PREAMBLE_BYTES = 128
-MAX_ELEMENTS = 400_000
-MAX_DEPTH = 16
 MAX_TEXT = 256
 
 _KEYWORDS = (
@@ -94,26 +93,26 @@ class Item:
         return int.from_bytes(raw, self.order)
 
 
-def data_set(content: bytes, max_unpacked: int) -> Item:
+def data_set(content: bytes, limits: Limits) -> Item:
     """The elements of a file, with or without preamble and file meta information.
 
-    Errors: UnreadableError; TooLargeError before more than `max_unpacked` bytes were inflated.
+    Errors: UnreadableError; TooLargeError before more is inflated than may be.
     """
     body = memoryview(content)
     start = PREAMBLE_BYTES + 4 if body[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM" else 0
-    start, syntax, media_class = _file_meta(body, start)
+    start, syntax, media_class = _file_meta(body, start, limits)
     if syntax == DeflatedExplicitVRLittleEndian:
-        body, start = memoryview(_inflated(body[start:], max_unpacked)), 0
+        body, start = memoryview(_inflated(body[start:], limits)), 0
     explicit, order = _encoding(body, start)
-    found, _ = _Walk(body, order).elements(start, len(body), explicit, 0)
+    found, _ = _Walk(body, order, limits).elements(start, len(body), explicit, 0)
     if media_class and "SOPClassUID" not in found.values:
         found.values["SOPClassUID"] = media_class
     return found
 
 
-def _file_meta(body: memoryview, start: int) -> tuple[int, str, memoryview | None]:
+def _file_meta(body: memoryview, start: int, limits: Limits) -> tuple[int, str, memoryview | None]:
     """Where the data set begins, its transfer syntax, and the SOP class that is spoken of."""
-    walk = _Walk(body, "little")
+    walk = _Walk(body, "little", limits)
     at, end, syntax = start, len(body), ""
     media_class = None
     while at + 8 <= end and body[at : at + 2] == b"\x02\0":
@@ -131,16 +130,14 @@ def _file_meta(body: memoryview, start: int) -> tuple[int, str, memoryview | Non
     return at, syntax, media_class
 
 
-def _inflated(packed: memoryview, max_unpacked: int) -> bytes:
+def _inflated(packed: memoryview, limits: Limits) -> bytes:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        unpacked = inflate.decompress(packed, max(max_unpacked, 1))
+        unpacked = inflate.decompress(packed, max(limits.max_unpacked, 1))
     except zlib.error:
         raise UnreadableError(_DAMAGED) from None
     if inflate.unconsumed_tail:
-        raise TooLargeError(
-            "unpacks to more than this service accepts; send fewer or shorter records"
-        )
+        limits.check_unpacked(limits.max_unpacked + 1)
     return unpacked
 
 
@@ -156,20 +153,21 @@ def _encoding(body: memoryview, at: int) -> tuple[bool, Order]:
 class _Walk:
     """One pass over the elements, each counted, whichever sequence it is in."""
 
-    def __init__(self, body: memoryview, order: Order) -> None:
+    def __init__(self, body: memoryview, order: Order, limits: Limits) -> None:
         self.body = body
+        self.limits = limits
         self.order: Order = order
         mark = "<" if order == "little" else ">"
         self.tag_and_length = struct.Struct(f"{mark}HHL").unpack_from
         self.long = struct.Struct(f"{mark}L").unpack_from
         self.short = struct.Struct(f"{mark}H").unpack_from
-        self.left = MAX_ELEMENTS
+        self.left = limits.max_dicom_elements
 
     def header(self, at: int, end: int, explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty where none is written), length, and where the value begins."""
         self.left -= 1
         if self.left < 0:
-            raise TooLargeError(f"holds more than {MAX_ELEMENTS} elements")
+            raise TooLargeError(f"holds more than {self.limits.max_dicom_elements:,} elements")
         group, element, length = self.tag_and_length(self.body, at)
         tag = group << 16 | element
         vr = bytes(self.body[at + 4 : at + 6]) if explicit else b""
@@ -183,8 +181,9 @@ class _Walk:
 
     def elements(self, at: int, end: int, explicit: bool, depth: int) -> tuple[Item, int]:
         """The wanted elements up to `end`, or to the end of an item of undefined length."""
-        if depth > MAX_DEPTH:
-            raise UnreadableError("a DICOM file of sequences within sequences without end")
+        if depth > self.limits.max_depth:
+            most = self.limits.max_depth
+            raise TooLargeError(f"a DICOM file of sequences nested deeper than {most}")
         found = Item(self.order)
         while at + 8 <= end:
             tag, vr, length, at = self.header(at, end, explicit)

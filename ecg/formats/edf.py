@@ -14,16 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg.errors import TooLargeError, UnreadableError, UnservableError
+from ecg.errors import UnreadableError, UnservableError
+from ecg.formats.channels import ignored_names
 from ecg.formats.edf_writing import FIELD_WIDTHS, HEADER_BYTES, SYNTHETIC, write
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
+from ecg.limits import LIMITS, Limits
 from ecg.record import (
     VOLTAGES,
     Meta,
     Record,
     Stored,
+    check_channels,
     check_fs,
+    check_not_too_long,
     is_long,
     make_record,
     make_stored_record,
@@ -31,7 +35,6 @@ from ecg.record import (
 
 __all__ = ["claims", "matches", "parse", "read", "write"]
 
-MAX_SIGNALS = 4096
 MAX_PIECES = 200_000  # of a file with gaps
 _EDF, _BDF = b"0       ", b"\xffBIOSEMI"
 _LABEL, _UNIT, _LOW, _HIGH, _DIGITAL_LOW, _DIGITAL_HIGH, _SAMPLES = 0, 2, 3, 4, 5, 6, 8
@@ -80,7 +83,7 @@ def claims(file: File) -> bool:
 
 
 def read(file: File, hints: Hints) -> list[Record]:
-    recording = parse(file)
+    recording = parse(file, hints.limits)
     signals = recording.signals
     names = _leads([signal.label for signal in signals], hints)
     # Leads of one fs make a record: that which most have, or else the highest.
@@ -91,23 +94,23 @@ def read(file: File, hints: Hints) -> list[Record]:
             "?leads=I,II",
             "leads",
         )
-    fs = check_fs(max(having, key=lambda fs: (having[fs], fs)))
+    fs = check_fs(max(having, key=lambda fs: (having[fs], fs)), hints.limits)
     rows: dict[str, Signal] = {}
     ignored = []
-    for signal, name in zip(signals, names, strict=True):
+    for i, (signal, name) in enumerate(zip(signals, names, strict=True), start=1):
         if name is None or name in rows or signal.fs != fs:
-            ignored.append(signal.label or "unnamed")
+            ignored.append((i, signal.label))
         else:
             rows[name] = signal
     chosen, leads = list(rows.values()), list(rows)
-    meta = Meta(None, tuple(ignored), recording.synthetic)
+    meta = Meta(None, ignored_names(ignored), recording.synthetic)
     if recording.starts is None and _may_stay(chosen, fs):
-        return [make_stored_record(_stored(chosen, hints), fs, leads, meta)]
+        return [make_stored_record(_stored(chosen, hints), fs, leads, meta, hints.limits)]
     sig = _millivolts(chosen, recording.starts, hints)
-    return [make_record(sig, fs, leads, "mV", meta)]
+    return [make_record(sig, fs, leads, "mV", meta, hints.limits)]
 
 
-def parse(file: File) -> Recording:
+def parse(file: File, limits: Limits = LIMITS) -> Recording:
     """The signals of a file but its annotations, their samples not yet touched.
 
     Errors: UnreadableError, UnservableError.
@@ -118,7 +121,8 @@ def parse(file: File) -> Recording:
     width = 3 if content[:8] == _BDF else 2
     n_signals = _whole(content[252:256])
     start = HEADER_BYTES * (1 + n_signals)
-    if not 0 < n_signals <= MAX_SIGNALS or start > len(content):
+    check_channels(n_signals, limits)
+    if n_signals <= 0 or start > len(content):
         raise UnreadableError("an EDF header that does not describe the signals it announces")
     fields = _fields(content, n_signals)
     lengths = [_whole(text) for text in fields[_SAMPLES]]
@@ -233,19 +237,20 @@ def _stored(signals: list[Signal], hints: Hints) -> Stored:
 def _millivolts(signals: list[Signal], starts: np.ndarray | None, hints: Hints) -> np.ndarray:
     """float32 [lead, time] of signals of one fs; NaN where nothing was recorded."""
     n_records, n_samples = signals[0].counts.shape[:2]
-    places = np.arange(n_records) * n_samples
-    if starts is not None:
-        places += _gaps(starts, places, signals[0].fs)
-    total = int(places[-1]) + n_samples if n_records else 0
+    missing = None if starts is None else _gaps(starts, n_samples, signals[0].fs)
+    total = n_records * n_samples + (int(missing[-1]) if missing is not None and n_records else 0)
     if total > 2 * n_records * n_samples:
         raise UnservableError("an EDF+D file of more gaps than signal; send its parts alone")
-    if total * len(signals) * 4 > hints.max_unpacked:
-        raise TooLargeError("holds more samples than this service accepts; send shorter records")
+    check_not_too_long(total, signals[0].fs, hints.limits)
+    hints.limits.check_samples(total * len(signals))
     sig = np.full((len(signals), total), np.nan, dtype=np.float32)
     for row, signal in zip(sig, signals, strict=True):
         factor = _factor(signal, hints)
         for records, samples in _blocks(n_records, n_samples):
-            at = places[records, None] + np.arange(samples.start, samples.stop)
+            places = np.arange(records.start, records.stop) * n_samples
+            if missing is not None:
+                places += missing[records]
+            at = places[:, None] + np.arange(samples.start, samples.stop)
             row[at] = _scaled(signal, signal.counts[records, samples], factor)
     # Data records are of one length: what the last one lacked was filled up.
     sure = max(0, total - n_samples + 1)
@@ -253,10 +258,11 @@ def _millivolts(signals: list[Signal], starts: np.ndarray | None, hints: Hints) 
     return sig[:, : total - int(np.argmax(recorded[::-1])) if recorded.any() else sure]
 
 
-def _gaps(starts: np.ndarray, places: np.ndarray, fs: float) -> np.ndarray:
+def _gaps(starts: np.ndarray, n_samples: int, fs: float) -> np.ndarray:
     """Samples missing before each data record, in all. Time stamps are rounded: a record may seem
     to begin a little early or late. Errors: UnreadableError."""
     found, gap, within = [], 0, max(1.0, _ROUNDED_S * fs)
+    places = np.arange(len(starts)) * n_samples
     for seen in (np.rint((starts - starts[:1]) * fs) - places).tolist():
         if seen < gap - within:
             raise UnreadableError("an EDF+D file whose data records overlap")
@@ -270,7 +276,10 @@ def _blocks(n_records: int, n_samples: int) -> Iterator[tuple[slice, slice]]:
     step = max(1, _AT_ONCE // n_samples)
     for first in range(0, n_records, step):
         for start in range(0, n_samples, _AT_ONCE):
-            yield slice(first, first + step), slice(start, min(start + _AT_ONCE, n_samples))
+            yield (
+                slice(first, min(first + step, n_records)),
+                slice(start, min(start + _AT_ONCE, n_samples)),
+            )
 
 
 def _scaled(signal: Signal, counts: np.ndarray, factor: float) -> np.ndarray:

@@ -17,13 +17,14 @@ import numpy as np
 import orjson
 
 from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
+from ecg.formats.channels import ignored_names
 from ecg.formats.sampled import UCUM, read_fs, read_millivolts, text_of, write_sampled
 from ecg.formats.source import File, Hints, check_count
 from ecg.leads import MDC_POTENTIALS, canonical, lead_of_mdc
-from ecg.record import Meta, Record, make_record
+from ecg.limits import Limits
+from ecg.record import Meta, Record, check_channels, make_record
 
-MAX_ELEMENTS = 1_000_000  # of JSON; samples are not among them, which lie in strings
-MAX_CHANNELS = 256
+MOST_LOOKED_AT = 1_000_000  # brackets and strings before `resourceType`
 
 MDC = "urn:oid:2.16.840.1.113883.6.24"
 _MDC_SYSTEMS = (MDC, "urn:iso:std:iso:11073:10101")
@@ -74,11 +75,10 @@ def claims(file: File) -> bool:
 def read(file: File, hints: Hints) -> list[Record]:
     """A record an Observation that has its leads as components; Observations of one lead each are
     joined where subject, effective time, sampling and length are the same."""
-    studies = _studies(_parsed(file.content), hints)
-    check_count(len(studies))
-    held = sum(4 * (text_of(c.data).count(" ") + 1) for study in studies for c in study)
-    if held > hints.max_unpacked:
-        raise TooLargeError("holds more samples than this service accepts")
+    studies = _studies(_parsed(file.content, hints.limits), hints)
+    check_count(len(studies), hints.limits)
+    texts = [text_of(channel.data) for study in studies for channel in study]
+    hints.limits.check_samples(sum(text.count(one) for text in texts for one in " \t\r\n"))
     records = []
     for i, study in enumerate(studies):
         try:
@@ -135,18 +135,18 @@ def _is_resource(content: bytes) -> bool:
                 named = depth == 1 and content[start:end] == b'"resourceType"'
                 if named and content[end : end + 64].lstrip()[:1] == b":":
                     return True
-        if n > MAX_ELEMENTS:
+        if n > MOST_LOOKED_AT:
             return True  # too many for any body: refused below, where it says so
         if depth <= 0:
             break
     return False
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def _parsed(content: bytes, limits: Limits) -> dict[str, Any]:
     if content[:64].lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         raise UnreadableError("FHIR is read as JSON, not as XML")
-    if sum(map(content.count, (b",", b"{", b"["))) > MAX_ELEMENTS:
-        raise TooLargeError(f"FHIR of more than {MAX_ELEMENTS:,} elements")
+    if sum(map(content.count, (b",", b"{", b"["))) > limits.max_json_elements:
+        raise TooLargeError(f"FHIR of more than {limits.max_json_elements:,} elements")
     try:
         body = orjson.loads(content.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
@@ -239,8 +239,7 @@ def _channels(observation: dict[str, Any], where: str, hints: Hints) -> list[_Ch
         data = item.get("valueSampledData")
         if not isinstance(data, dict) or not text_of(data).strip():
             continue  # absent, and `dataAbsentReason` may say why
-        if len(channels) == MAX_CHANNELS:
-            raise UnservableError(f"holds more than {MAX_CHANNELS} channels", where)
+        check_channels(len(channels) + 1, hints.limits, where)
         code = item.get("code")
         units = next((u for u in (_ucum(code), _ucum(observation.get("code"))) if u), None)
         leads = tuple(_leads(code))
@@ -251,10 +250,10 @@ def _channels(observation: dict[str, Any], where: str, hints: Hints) -> list[_Ch
 
 def _of_dimensions(channel: _Channel, alone: bool, hints: Hints) -> tuple[str | None, ...]:
     """A lead for each dimension of the channel: as coded, or else as the query says."""
-    n = channel.data.get("dimensions", 1)
+    n, most = channel.data.get("dimensions", 1), hints.limits.max_channels
     where = f"{channel.where}.dimensions"
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CHANNELS:
-        raise UnservableError(f"must be a whole number from 1 to {MAX_CHANNELS}", where)
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
+        raise UnservableError(f"must be a whole number from 1 to {most}", where)
     named = tuple(canonical(name) for name in hints.leads or ()) if alone else ()
     if n == 1:
         return channel.leads[:1] or (named if len(named) == 1 else (None,))
@@ -344,8 +343,9 @@ def _record(study: list[_Channel], hints: Hints) -> Record:
     assert sampled is not None
     sig = rows[0][None] if len(rows) == 1 else np.stack(rows)
     rows.clear()  # make_record copies what it gets, and a third copy would be one too many
-    ignored = tuple(c.name for c in study if not all(c.leads))
-    return make_record(sig, sampled[0], leads, "mV", Meta(None, ignored, study[0].synthetic))
+    others = [(i, c.name) for i, c in enumerate(study, start=1) if not all(c.leads)]
+    meta = Meta(None, ignored_names(others), study[0].synthetic)
+    return make_record(sig, sampled[0], leads, "mV", meta, hints.limits)
 
 
 def _dicts(items: object) -> list[tuple[int, dict[str, Any]]]:

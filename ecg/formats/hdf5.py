@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
-from ecg.formats.source import File, Hints, check_count, stacked
+from ecg.errors import TooLargeError, UnreadableError, UnservableError
+from ecg.formats.source import File, Hints, check_count, make_records, stacked
 from ecg.leads import LEADS
-from ecg.record import Record, make_record
+from ecg.record import Record
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCKS = (0, 512, 1024, 2048)  # where HDF5 may begin, behind what another program put there
@@ -47,20 +47,14 @@ def claims(file: File) -> bool:
 def read(file: File, hints: Hints) -> list[Record]:
     if not matches(file):
         raise UnreadableError("does not begin as an HDF5 file")
-    head, samples = _apart(file.content, hints.max_unpacked)
+    head, samples = _apart(file.content, hints.limits.max_unpacked)
     fs = _needed("fs", head["fs"], hints.fs, "500")
     units = _needed("units", head["units"], hints.units, "mV")
     leads = _needed("leads", head["leads"], hints.leads, ",".join(LEADS[:3]) + ",…")
     leads = [leads] if isinstance(leads, str) else leads
     sigs = _by_record(head["name"], samples, len(leads) if isinstance(leads, Sequence) else 0)
-    check_count(len(sigs))
-    records = []
-    for i, sig in enumerate(sigs):
-        try:
-            records.append(make_record(sig, fs, leads, units))
-        except EcgError as error:
-            raise (error.within(f"records[{i}]") if len(sigs) > 1 else error) from None
-    return records
+    check_count(len(sigs), hints.limits)
+    return make_records(sigs, fs, leads, units, hints.limits)
 
 
 def write(records: Sequence[Record]) -> bytes:

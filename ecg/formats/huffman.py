@@ -7,6 +7,7 @@ costs a bounded number of steps a bit, which one bit at a time in Python would n
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,7 +61,7 @@ class Decoder:
         if n_samples > n_bits:
             raise UnreadableError("promises more samples than its bits can hold")
         windows = _windows(content)
-        lookups: dict[int, list[int]] = {}
+        lookups: dict[int, array[int]] = {}
         table, at = self._lookup(lookups, 0, windows), 0
         length, switch = self._length, self._switch
         positions, codes = [], []
@@ -78,7 +79,7 @@ class Decoder:
             raise UnreadableError("holds a lead that ends before its last sample")
         return self._values(windows, np.array(positions, np.int64), np.array(codes, np.int64))
 
-    def _lookup(self, known: dict[int, list[int]], table: int, windows: np.ndarray) -> list[int]:
+    def _lookup(self, known: dict[int, array[int]], table: int, windows: np.ndarray) -> array[int]:
         """The code that begins at each bit, by one of the tables; -1 where none does."""
         if table not in known:
             self._left -= len(windows)
@@ -87,7 +88,8 @@ class Decoder:
             rows, least, ends = self._tables[table]
             found = np.searchsorted(least, windows, side="right") - 1
             fits = (found >= 0) & (windows < ends[np.maximum(found, 0)])
-            known[table] = np.where(fits, rows[found], -1).tolist()
+            codes = np.where(fits, rows[found], -1).astype(np.int16)  # a list is 16 times as large
+            known[table] = array("h", codes.tobytes())
         return known[table]
 
     def _values(self, windows: np.ndarray, at: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -16,12 +16,14 @@ from ecg.errors import UnreadableError, UnservableError
 from ecg.formats.channels import CHUNK, ignored_names
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
+from ecg.limits import LIMITS, Limits
 from ecg.record import (
-    MAX_DURATION_S,
     Meta,
     Record,
     Stored,
+    check_channels,
     check_fs,
+    check_not_too_long,
     in_millivolts,
     is_long,
     make_record,
@@ -61,10 +63,10 @@ def claims(file: File) -> bool:
 
 
 def read(file: File, hints: Hints) -> list[Record]:
-    return [to_record(frames(file.content), hints)]
+    return [to_record(frames(file.content, hints.limits), hints)]
 
 
-def frames(content: bytes) -> Frames:
+def frames(content: bytes, limits: Limits = LIMITS) -> Frames:
     """The header's fields and the samples behind it. Errors: UnreadableError, UnservableError."""
     if not content.startswith(MAGIC):
         raise UnreadableError("not an ISHNE file, which begins with ISHNE1.0")
@@ -82,6 +84,7 @@ def frames(content: bytes) -> Frames:
         raise UnreadableError("is damaged: its header does not fit its CRC")
     if not 1 <= n_leads <= MAX_LEADS:
         raise UnreadableError(f"must hold 1 to {MAX_LEADS} leads")
+    check_channels(n_leads, limits)
     if start < offset <= len(content):  # some leave room behind the variable block
         start = offset
     n_frames = _n_frames(declared, (len(content) - start) // (2 * n_leads), n_leads)
@@ -90,7 +93,7 @@ def frames(content: bytes) -> Frames:
         flat.reshape(n_frames, n_leads).T,
         tuple(max(nanovolts, 0) / 1000 for nanovolts in resolutions[:n_leads]),
         tuple(_NAMES.get(code, "") for code in codes[:n_leads]),
-        check_fs(fs),
+        check_fs(fs, limits),
     )
 
 
@@ -109,22 +112,23 @@ def to_record(held: Frames, hints: Hints) -> Record:
             "leads",
         )
     n_samples = held.counts.shape[1]
-    if n_samples > MAX_DURATION_S * held.fs:  # before anything is allocated for it
-        raise UnservableError(f"lasts more than {MAX_DURATION_S / 3600:g} h", "sig")
+    check_not_too_long(n_samples, held.fs, hints.limits)
     for i in rows:
         if not held.microvolts[i]:
             raise UnservableError("carries no amplitude resolution", f"leads[{i}]")
     leads = [names[i] for i in rows]
-    meta = Meta(None, ignored_names([name for name in names if not canonical(name)]))
+    others = [(i, name) for i, name in enumerate(names, start=1) if not canonical(name)]
+    meta = Meta(None, ignored_names(others))
     if is_long(n_samples, held.fs):
-        return make_stored_record(_stored(held, rows), held.fs, leads, meta)
+        return make_stored_record(_stored(held, rows), held.fs, leads, meta, hints.limits)
+    hints.limits.check_samples(len(rows) * n_samples, "sig")
     sig = np.empty((len(rows), n_samples), dtype=np.float32)
     for row, i in enumerate(rows):
         for at in range(0, n_samples, CHUNK):
             piece = held.counts[i, at : at + CHUNK]
             sig[row, at : at + CHUNK] = in_millivolts(piece * held.microvolts[i], "uV")
             sig[row, at : at + CHUNK][piece == FAULT] = np.nan
-    return make_record(sig, held.fs, leads, "mV", meta)
+    return make_record(sig, held.fs, leads, "mV", meta, hints.limits)
 
 
 def _stored(held: Frames, rows: list[int]) -> Stored:

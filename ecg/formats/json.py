@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import orjson
 
-from ecg.errors import EcgError, UnreadableError, UnservableError
+from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
 from ecg.formats.source import File, Hints, check_count
+from ecg.limits import Limits
 from ecg.record import Meta, Record, make_record
 
 MAX_RECORD_ID = 256
@@ -24,6 +26,7 @@ def claims(file: File) -> bool:
 
 
 def read(file: File, hints: Hints) -> list[Record]:
+    check_text(file.content, hints.limits)
     try:
         body = orjson.loads(file.content.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
@@ -38,14 +41,29 @@ def read(file: File, hints: Hints) -> list[Record]:
     items = body["records"]
     if not isinstance(items, list) or not items:
         raise UnservableError("must be a list of at least one record", "records")
-    check_count(len(items))
-    records = []
+    check_count(len(items), hints.limits)
+    records: list[Record] = []
     for i, item in enumerate(items):
         try:
             records.append(_record(item, hints))
         except EcgError as error:
             raise error.within(f"records[{i}]") from None
+        hints = replace(hints, limits=hints.limits.less(records[-1].n_bytes))
     return records
+
+
+def check_text(content: bytes, limits: Limits) -> None:
+    """What the text would be as objects, which take many times its bytes; counted without parsing
+    it. How deep it is nested is bounded by the parser itself. Errors: TooLargeError."""
+    n_elements = content.count(b"[") + content.count(b"{") + content.count(b'"') // 2
+    if n_elements > limits.max_json_elements:
+        raise TooLargeError(
+            f"JSON of more than {limits.max_json_elements:,} objects, lists and strings"
+        )
+    if content.count(b",") > limits.max_numbers:
+        raise TooLargeError(
+            f"JSON of more than {limits.max_numbers:,} numbers; send NPZ or a device's file"
+        )
 
 
 def _record(item: Any, hints: Hints) -> Record:
@@ -68,7 +86,8 @@ def _record(item: Any, hints: Hints) -> Record:
     if not isinstance(synthetic, bool | None):
         raise UnservableError("must be true or false", "synthetic")
     meta = Meta(record_id, synthetic=bool(synthetic))
-    return make_record(_samples(item.get("sig")), fs, leads, item.get("units", hints.units), meta)
+    units = item.get("units", hints.units)
+    return make_record(_samples(item.get("sig")), fs, leads, units, meta, hints.limits)
 
 
 def _samples(rows: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
@@ -9,10 +10,9 @@ from xml.etree.ElementTree import Element
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, XMLParser
 
-from ecg.errors import EcgError, UnreadableError, UnservableError
+from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
+from ecg.limits import Limits
 
-MAX_ELEMENTS = 80_000
-MAX_DEPTH = 100
 MAX_TOKEN = 2 * 1024 * 1024  # a tag or a comment; the parser holds it whole
 SNIFFED = 65_536
 FED = 65_536  # bytes at a time
@@ -39,16 +39,16 @@ def root_name(content: bytes) -> str | None:
     return None
 
 
-def parse(content: bytes) -> Element:
+def parse(content: bytes, limits: Limits) -> Element:
     """The outermost element, tags and attributes without their namespaces.
 
     Files are often in another encoding than they declare; what is read of them is ASCII, so that
-    one that fits every byte does for the rest. Errors: UnreadableError.
+    one that fits every byte does for the rest. Errors: UnreadableError, TooLargeError.
     """
     encodings = [None] if content.startswith(_UTF16) else [None, "utf-8", "iso-8859-1"]
     for encoding in encodings:
         try:
-            return _parsed(content, encoding)
+            return _parsed(content, encoding, limits)
         except EcgError:
             raise
         except DefusedXmlException:
@@ -70,6 +70,12 @@ def attribute(element: Element | None, path: str, name: str) -> str:
     return "" if found is None else found.get(name, "").strip()
 
 
+def from_base64(text: str) -> bytes:
+    """Errors: ValueError."""
+    packed = text.encode("ascii").translate(None, b" \t\r\n\f\v")  # `split` would make words of it
+    return base64.b64decode(packed, validate=True)
+
+
 def number(value: str, where: str) -> float:
     """A number that the file must hold, or UnservableError naming what it is."""
     try:
@@ -82,7 +88,8 @@ def number(value: str, where: str) -> float:
 class _Builder:
     """Elements as they come, counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.open: list[Element] = []
         self.root: Element | None = None
         self.count = 0
@@ -90,9 +97,12 @@ class _Builder:
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         self._flush()
-        self.count += 1
-        if self.count > MAX_ELEMENTS or len(self.open) >= MAX_DEPTH:
-            raise UnreadableError("XML of too many elements for an ECG")
+        self.count += 1 + len(attributes)
+        if self.count > self.limits.max_xml_elements:
+            most = f"{self.limits.max_xml_elements:,}"
+            raise TooLargeError(f"XML of more than {most} elements and attributes")
+        if len(self.open) >= self.limits.max_depth:
+            raise TooLargeError(f"XML of elements nested deeper than {self.limits.max_depth}")
         plain = {_local(name): value for name, value in attributes.items()}
         element = Element(_local(tag), plain)
         if self.open:
@@ -119,12 +129,12 @@ class _Builder:
         self.texts.clear()
 
 
-def _parsed(content: bytes, encoding: str | None) -> Element:
-    parser = XMLParser(target=_Builder(), encoding=encoding, forbid_dtd=False)
+def _parsed(content: bytes, encoding: str | None, limits: Limits) -> Element:
+    parser = XMLParser(target=_Builder(limits), encoding=encoding, forbid_dtd=False)
     for at in range(0, len(content), FED):
         parser.feed(content[at : at + FED])
         if at - parser.parser.CurrentByteIndex > MAX_TOKEN:
-            raise UnreadableError("XML of a tag or a comment that is too long")
+            raise TooLargeError(f"XML of a tag or a comment longer than {MAX_TOKEN // 2**20} MiB")
     return parser.close()
 
 

@@ -6,8 +6,6 @@ external DTD that such files name is never fetched. Leads that are not stored ar
 
 from __future__ import annotations
 
-import base64
-import binascii
 import zlib
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -19,7 +17,7 @@ from ecg.formats import markup
 from ecg.formats.channels import MICROVOLTS, Channel, scaled, to_record
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
-from ecg.record import Record
+from ecg.record import Record, check_channels
 
 MAX_LEADS = 64
 _SAMPLE_BYTES = (1, 2, 4)
@@ -44,7 +42,7 @@ def claims(file: File) -> bool:
 
 
 def read(file: File, hints: Hints) -> list[Record]:
-    root = markup.parse(file.content)
+    root = markup.parse(file.content, hints.limits)
     if root.tag != "RestingECG":
         raise UnreadableError("not a MUSE XML: the outermost element must be RestingECG")
     waveform = _rhythm(root)
@@ -53,6 +51,7 @@ def read(file: File, hints: Hints) -> list[Record]:
         raise UnservableError("holds no lead in its rhythm waveform", "leads")
     if len(elements) > MAX_LEADS:
         raise UnservableError(f"holds more than {MAX_LEADS} leads", "leads")
+    check_channels(len(elements), hints.limits, "leads")
     names = [markup.text(element, "LeadID") for element in elements]
     leads = [
         _lead(element, canonical(name) or "")
@@ -65,9 +64,9 @@ def read(file: File, hints: Hints) -> list[Record]:
         for lead in leads:
             if lead.intact is False:
                 raise UnreadableError("is damaged: its samples do not fit its CRC", lead.name)
-    others = [Channel(name, np.empty(0)) for name in names if not canonical(name)]
-    channels = [Channel(one.name, scaled(one.counts, one.microvolts)) for one in leads]
-    return [to_record(channels + others, _fs(waveform))]
+    held = iter(Channel(one.name, scaled(one.counts, one.microvolts)) for one in leads)
+    channels = [next(held) if canonical(name) else Channel(name, np.empty(0)) for name in names]
+    return [to_record(channels, _fs(waveform), hints.limits)]
 
 
 def _rhythm(root: Element) -> Element:
@@ -109,8 +108,8 @@ def _lead(element: Element, name: str) -> _Lead:
 
 def _decoded(data: str, name: str) -> bytes:
     try:
-        content = base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError):
+        content = markup.from_base64(data)
+    except ValueError:
         raise UnreadableError("is not base64", name) from None
     if not content:
         raise UnservableError("holds no samples", name)

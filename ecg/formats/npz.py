@@ -15,8 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from ecg.errors import EcgError, UnreadableError, UnservableError
-from ecg.formats.source import File, Hints, check_count, inflate, stacked
+from ecg.errors import UnreadableError, UnservableError
+from ecg.formats.source import (
+    File,
+    Hints,
+    check_count,
+    check_files,
+    inflate,
+    make_records,
+    stacked,
+)
+from ecg.limits import Limits
 from ecg.record import Record, make_record
 
 WANTED = ("sig", "data", "fs", "leads", "units")
@@ -46,7 +55,7 @@ def claims(file: File) -> bool:
 
 
 def read(file: File, hints: Hints) -> list[Record]:
-    arrays = _members(file, hints.max_unpacked)
+    arrays = _members(file, hints.limits)
     fs = _scalar(arrays, "fs", hints.fs)
     units = _scalar(arrays, "units", hints.units)
     leads = _names(arrays, hints.leads)
@@ -62,17 +71,11 @@ def read(file: File, hints: Hints) -> list[Record]:
     if sig.dtype.kind not in "fiu":
         raise UnservableError(f"has type {sig.dtype}, expected float32 or int16", "sig")
     if sig.ndim == 2:
-        return [make_record(sig, fs, leads, units)]
+        return [make_record(sig, fs, leads, units, limits=hints.limits)]
     if sig.ndim != 3 or len(sig) == 0:
         raise UnservableError("must be [lead, time] or [n, lead, time], n at least 1", "sig")
-    check_count(len(sig))
-    records = []
-    for i, one in enumerate(sig):
-        try:
-            records.append(make_record(one, fs, leads, units))
-        except EcgError as error:
-            raise error.within(f"records[{i}]") from None
-    return records
+    check_count(len(sig), hints.limits)
+    return make_records(sig, fs, leads, units, hints.limits)
 
 
 def write(records: Sequence[Record]) -> bytes:
@@ -95,15 +98,16 @@ def read_at_once(file: File) -> bool:
     return matches(file) and sum(i.file_size for i in file.archive.infolist()) <= AT_ONCE
 
 
-def _members(file: File, max_bytes: int) -> dict[str, Content]:
+def _members(file: File, limits: Limits) -> dict[str, Content]:
     """The wanted arrays' bytes by name; views where they are not packed, so that the samples of a
     long record are not copied."""
     found: dict[str, Content] = {}
+    check_files(len(file.archive.infolist()), limits)
     for info in file.archive.infolist():
         name = info.filename.removesuffix(".npy")
         if name in WANTED and info.filename != name:
-            found[name] = inflate(file, info, max_bytes)
-            max_bytes -= len(found[name])
+            found[name] = inflate(file, info, limits)
+            limits = limits.less(len(found[name]))
     return found
 
 

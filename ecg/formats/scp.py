@@ -18,7 +18,8 @@ from ecg.formats.channels import Channel, fs_of_interval, scaled, to_record
 from ecg.formats.huffman import Decoder, read_tables
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
-from ecg.record import Record
+from ecg.limits import Limits
+from ecg.record import Record, check_channels
 
 SECTION_HEADER = 16
 MAX_DECIMATION = 4
@@ -92,7 +93,7 @@ def read(file: File, hints: Hints) -> list[Record]:
         raise UnservableError(f"holds {kind}; SCP-ECG is read with section 6")
     if _LEADS not in sections:
         raise UnreadableError("has no lead definition (section 3)")
-    leads, subtracts = _lead_definition(sections[_LEADS])
+    leads, subtracts = _lead_definition(sections[_LEADS], hints.limits)
     rhythm = _coded(sections[_RHYTHM], len(leads))
     reference = None
     if _REFERENCE in sections and (subtracts or rhythm.bimodal):
@@ -118,7 +119,7 @@ def read(file: File, hints: Hints) -> list[Record]:
         if subtracts and reference is not None and beats is not None:
             counts, unit = _with_beats(counts, lead, i, rhythm, reference, beats, decoder)
         channels.append(Channel(lead.name, scaled(counts, unit / 1000), lead.first))
-    return [to_record(channels, fs)]
+    return [to_record(channels, fs, hints.limits)]
 
 
 def _sections(content: bytes) -> dict[int, bytes]:
@@ -157,7 +158,7 @@ def _fits(block: bytes) -> bool | None:
     return stated in (computed, computed >> 8 | (computed & 0xFF) << 8)
 
 
-def _lead_definition(section: bytes) -> tuple[list[_Lead], bool]:
+def _lead_definition(section: bytes, limits: Limits) -> tuple[list[_Lead], bool]:
     """The leads, and whether the reference beat is subtracted from them."""
     if len(section) < 2 or not section[0] or len(section) < 2 + 9 * section[0]:
         raise UnreadableError("has a lead definition of an impossible size")
@@ -168,6 +169,8 @@ def _lead_definition(section: bytes) -> tuple[list[_Lead], bool]:
         if last - first >= MAX_SAMPLES:
             raise UnservableError(f"holds more than {MAX_SAMPLES} samples a lead", "sig")
         leads.append(_Lead(_NAMES.get(code, f"lead {code}"), first, last))
+    check_channels(len(leads), limits)
+    limits.check_samples(sum(lead.n_samples for lead in leads if canonical(lead.name)), "sig")
     return leads, bool(section[1] & 1)
 
 

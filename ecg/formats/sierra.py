@@ -6,8 +6,6 @@ the devices round to zero (seen in the parity of what they store): 5 uV off at e
 
 from __future__ import annotations
 
-import base64
-import binascii
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -17,7 +15,7 @@ from ecg.formats import markup, xli
 from ecg.formats.channels import Channel, scaled, to_record
 from ecg.formats.source import File, Hints
 from ecg.leads import LEADS, LIMB_LEADS, canonical
-from ecg.record import Record, check_fs
+from ecg.record import Record, check_channels, check_fs, check_not_too_long
 
 MAX_LEADS = 32
 MAX_SAMPLES = 60_000  # a lead; resting ECGs
@@ -36,7 +34,7 @@ def claims(file: File) -> bool:
 
 
 def read(file: File, hints: Hints) -> list[Record]:
-    root = markup.parse(file.content)
+    root = markup.parse(file.content, hints.limits)
     if root.tag != "restingecgdata":
         raise UnreadableError("not a Philips XML: the outermost element must be restingecgdata")
     signal = root.find("dataacquisition/signalcharacteristics")
@@ -44,12 +42,15 @@ def read(file: File, hints: Hints) -> list[Record]:
     if waveforms is None:
         raise UnservableError("holds no parsedwaveforms; a representative beat is not an ECG")
     fs = _number(waveforms, "samplespersecond", signal, "samplingrate", "fs")
-    check_fs(fs)
+    check_fs(fs, hints.limits)
     duration = markup.number(waveforms.get("durationperchannel", ""), "durationperchannel")
     n_samples = duration * fs / 1000
     if not 1 <= n_samples <= MAX_SAMPLES:
         raise UnservableError("is impossible for a resting ECG", "durationperchannel")
+    check_not_too_long(n_samples, fs, hints.limits)
     names = _names(waveforms, signal)
+    check_channels(len(names), hints.limits, "numberofleads")
+    hints.limits.check_samples(len(names) * round(n_samples), "parsedwaveforms")
     counts = _counts(waveforms, signal, names, round(n_samples))
     if duration == WITH_PULSE_MS:
         counts = [lead[: round(ECG_MS * fs / 1000)] for lead in counts]
@@ -60,7 +61,7 @@ def read(file: File, hints: Hints) -> list[Record]:
         Channel(name, scaled(lead, resolution, origin))
         for name, lead in zip(names, counts, strict=True)
     ]
-    return [to_record(channels, fs)]
+    return [to_record(channels, fs, hints.limits)]
 
 
 def _names(waveforms: Element, signal: Element | None) -> list[str]:
@@ -132,8 +133,8 @@ def _half(counts: np.ndarray) -> np.ndarray:
 
 def _decoded(text: str) -> bytes:
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
+        return markup.from_base64(text)
+    except ValueError:
         raise UnreadableError("is not base64", "parsedwaveforms") from None
 
 

@@ -13,11 +13,11 @@ from functools import cached_property
 
 import numpy as np
 
-from ecg.errors import TooLargeError, UnreadableError, UnservableError
-from ecg.record import Record
+from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
+from ecg.limits import LIMITS, Limits
+from ecg.record import Record, make_record
 
-MAX_RECORDS = 64
-MAX_MEMBERS = 4096
+MOST_FILES = 16_384  # whatever the limits say
 ENTRY_BYTES = 46  # of a zip's table, at least
 LOCAL_HEADER_BYTES = 30  # before a member, without its name
 CHUNK = 1024 * 1024
@@ -37,8 +37,8 @@ class File:
         """The content as a zip, its table read; an entry of it takes far more memory than its
         bytes. Errors: TooLargeError, UnreadableError."""
         room = len(self.content) // ENTRY_BYTES
-        if room > MAX_MEMBERS and self.content.count(b"PK\x01\x02") > MAX_MEMBERS:
-            raise TooLargeError(f"a zip of too many files; at most {MAX_MEMBERS} are read")
+        if room > MOST_FILES and self.content.count(b"PK\x01\x02") > MOST_FILES:
+            raise TooLargeError(f"a zip of too many files; at most {MOST_FILES} are read")
         try:
             return zipfile.ZipFile(io.BytesIO(self.content))
         except Exception:  # the library leaks many kinds; all mean that the bytes are not a zip
@@ -52,15 +52,40 @@ class Hints:
     fs: str | None = None
     leads: tuple[str, ...] | None = None
     units: str | None = None
-    max_unpacked: int = 512 * 1024 * 1024
+    limits: Limits = LIMITS
 
 
-def check_count(n: int) -> None:
+def check_files(n: int, limits: Limits) -> None:
+    """Errors: TooLargeError where a zip holds more files than are read."""
+    if n > limits.max_files:
+        raise TooLargeError(f"a zip of too many files; at most {limits.max_files} are read")
+
+
+def check_count(n: int, limits: Limits) -> None:
     """Errors: UnservableError where there are more records than a request may hold."""
-    if n > MAX_RECORDS:
+    if n > limits.max_records:
         raise UnservableError(
-            f"holds {n} records; at most {MAX_RECORDS} are answered at once", "records"
+            f"holds {n} records; at most {limits.max_records} are answered at once", "records"
         )
+
+
+def make_records(
+    sigs: Sequence[np.ndarray] | np.ndarray,
+    fs: object,
+    leads: Sequence[object] | None,
+    units: object,
+    limits: Limits,
+) -> list[Record]:
+    """A record of each [lead, time]; together they keep to the limits. Errors as in `make_record`,
+    with the record's place where there are several."""
+    records: list[Record] = []
+    for i, sig in enumerate(sigs):
+        try:
+            records.append(make_record(sig, fs, leads, units, limits=limits))
+        except EcgError as error:
+            raise (error.within(f"records[{i}]") if len(sigs) > 1 else error) from None
+        limits = limits.less(records[-1].n_bytes)
+    return records
 
 
 def stacked(records: Sequence[Record]) -> tuple[np.ndarray, float, tuple[str, ...]]:
@@ -79,30 +104,24 @@ def stacked(records: Sequence[Record]) -> tuple[np.ndarray, float, tuple[str, ..
     return sig, first.fs, first.leads
 
 
-def unpack(file: File, max_bytes: int, keep: set[str] | None = None) -> list[File]:
-    """The members of a zip (of the names in `keep`, or all), or TooLargeError before more than
-    `max_bytes` were unpacked.
-    """
+def unpack(file: File, limits: Limits) -> list[File]:
+    """The members of a zip. Errors: TooLargeError before more is unpacked than may be."""
     members = []
+    check_files(len(file.archive.infolist()), limits)
     for info in file.archive.infolist():
         name = info.filename  # may be empty, on which `is_dir` raises
         if name.endswith("/") or name.startswith("__MACOSX/"):  # macOS puts its own files in
             continue
-        if keep is not None and name not in keep:
-            continue
-        content = inflate(file, info, max_bytes)
-        max_bytes -= len(content)
+        content = inflate(file, info, limits)
+        limits = limits.less(len(content))
         members.append(File(bytes(content), name.replace("\\", "/")))
     return members
 
 
-def inflate(file: File, info: zipfile.ZipInfo, max_bytes: int) -> bytes | memoryview:
+def inflate(file: File, info: zipfile.ZipInfo, limits: Limits) -> bytes | memoryview:
     """One member of a zip, a view of it where it is not packed. No more than its declared size is
     ever inflated, so that is what is checked. Errors: TooLargeError, UnreadableError."""
-    if info.file_size > max_bytes:
-        raise TooLargeError(
-            "unpacks to more than this service accepts; send fewer or shorter records"
-        )
+    limits.check_unpacked(info.file_size)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnreadableError("a zip packed otherwise than by deflate, which alone is read")
     if (stored := _stored(file.content, info)) is not None:

@@ -21,14 +21,26 @@ from wfdb.io.header import rx_record, rx_signal
 
 from ecg.errors import EcgError, UnreadableError, UnservableError
 from ecg.formats import wfdb_stored
+from ecg.formats.channels import ignored_names
 from ecg.formats.source import File, Hints
 from ecg.leads import canonical
-from ecg.record import VOLTAGES, Meta, Record, make_record, make_stored_record
+from ecg.limits import Limits
+from ecg.record import (
+    VOLTAGES,
+    Meta,
+    Record,
+    check_channels,
+    check_fs,
+    check_not_too_long,
+    make_record,
+    make_stored_record,
+)
 
 if "memory://" not in _coreio.CLOUD_PROTOCOLS:
     _coreio.CLOUD_PROTOCOLS.append("memory://")
 
-MAX_SIGNALS = 256
+READ_BYTES = 8  # a sample in each of the library's two arrays
+UNSAID_FS = 250.0  # header(5)
 Ignored = tuple[str, ...]
 NAME = "record"  # where nobody gave another
 _BYTES = {  # a sample
@@ -79,7 +91,7 @@ def read(header: File, files: Sequence[File], hints: Hints) -> Record:
                 "a zip or a folder of a zip of its own"
             )
         contents[posixpath.basename(name)] = sent[0]
-    _check_sizes(header, contents)
+    n_values = _check_sizes(header, contents, hints.limits)
     folder, name = f"memory://{uuid.uuid4().hex}", uuid.uuid4().hex
     memory = fsspec.filesystem("memory")
     try:
@@ -89,6 +101,7 @@ def read(header: File, files: Sequence[File], hints: Hints) -> Record:
             head = wfdb.rdheader(f"{folder}/{name}")
             if isinstance(head, wfdb.Record) and wfdb_stored.can_stay(head):
                 return _where_it_lies(head, contents, hints)
+        hints.limits.check_unpacked(READ_BYTES * n_values)
         for signal_name, content in contents.items():
             memory.pipe(f"{folder}/{signal_name}", content)
         record = wfdb.rdrecord(f"{folder}/{name}")
@@ -151,14 +164,14 @@ def _to_record(record: wfdb.Record, hints: Hints) -> Record:
     sig = np.empty((len(rows), len(signals)), dtype=np.float64)
     for row, (i, factor) in enumerate(zip(rows, _factors(record, rows), strict=True)):
         sig[row] = signals[:, i] * factor
-    return make_record(sig, record.fs, leads, "mV", Meta(None, ignored))
+    return make_record(sig, record.fs, leads, "mV", Meta(None, ignored), hints.limits)
 
 
 def _where_it_lies(head: wfdb.Record, contents: Mapping[str, bytes], hints: Hints) -> Record:
     """The same of a long record, whose samples are left in their files."""
     rows, leads, ignored = _chosen(head, hints)
     stored = wfdb_stored.stored(head, contents, rows, _factors(head, rows))
-    return make_stored_record(stored, head.fs, leads, Meta(None, ignored))
+    return make_stored_record(stored, head.fs, leads, Meta(None, ignored), hints.limits)
 
 
 def _chosen(record: wfdb.Record, hints: Hints) -> tuple[list[int], list[str | None], Ignored]:
@@ -174,8 +187,8 @@ def _chosen(record: wfdb.Record, hints: Hints) -> tuple[list[int], list[str | No
     rows = [i for i, name in enumerate(leads) if name is not None]
     if not rows:
         raise UnservableError("none of the channels is one of the twelve leads", "leads")
-    ignored = tuple(names[i] or f"channel {i}" for i in range(len(names)) if i not in rows)
-    return rows, [leads[i] for i in rows], ignored
+    others = [(i + 1, name or "") for i, name in enumerate(names) if i not in rows]
+    return rows, [leads[i] for i in rows], ignored_names(others)
 
 
 def _factors(record: wfdb.Record, rows: Sequence[int]) -> list[float]:
@@ -188,8 +201,9 @@ def _factors(record: wfdb.Record, rows: Sequence[int]) -> list[float]:
     return [factor for factor in factors if factor is not None]
 
 
-def _check_sizes(header: File, contents: Mapping[str, bytes]) -> None:
-    """Refuse a header that promises more than its files hold, before any of it is allocated.
+def _check_sizes(header: File, contents: Mapping[str, bytes], limits: Limits) -> int:
+    """How many values a header promises; refused where that is more than its files hold or than
+    the limits allow, before any of it is allocated.
 
     The fields are taken by the library's own patterns: what is checked is what it will read.
     """
@@ -202,8 +216,7 @@ def _check_sizes(header: File, contents: Mapping[str, bytes]) -> None:
     signals = [match for line in lines[1:] if (match := rx_signal.match(line))]
     if not record["n_sig"] == str(len(signals)) == str(len(lines) - 1) or not signals:
         raise UnreadableError("a WFDB header that does not describe the signals it announces")
-    if len(signals) > MAX_SIGNALS:
-        raise UnservableError(f"a WFDB record of more than {MAX_SIGNALS} signals")
+    check_channels(len(signals), limits)
     if any(signal["fmt"] not in _BYTES for signal in signals):
         raise UnservableError(f"a WFDB storage format that is not read: {', '.join(_BYTES)} are")
     n_samples = _number(record["sig_len"]) if record["sig_len"] else None
@@ -220,6 +233,10 @@ def _check_sizes(header: File, contents: Mapping[str, bytes]) -> None:
             )
         if max(_number(s["skew"]) for s in inside) > n_samples:
             raise UnreadableError("the header shifts a signal by more than its length")
+    assert n_samples is not None  # there is a signal, and it has a file
+    fs = check_fs(record["fs"] or UNSAID_FS, limits)
+    check_not_too_long(n_samples, fs, limits)
+    return n_samples * sum(_number(signal["samps_per_frame"], 1) for signal in signals)
 
 
 def _number(digits: str, default: int = 0) -> int:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import wfdb
 
-from ecg.record import LONG_S, MIN_FS, Stored, is_long
+from ecg.limits import LIMITS
+from ecg.record import LONG_S, Stored, is_long
 
 MISSING = {"16": -32_768, "212": -2_048}
-SHORTEST = int(LONG_S * MIN_FS * 3 / 2)  # bytes of a long record, at least
+SHORTEST = int(LONG_S * LIMITS.min_fs * 3 / 2)  # bytes of a long record, at least
 Take = Callable[[int, int], np.ndarray]  # from one sample to another -> [time, channel]
 
 

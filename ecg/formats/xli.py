@@ -35,9 +35,11 @@ def unpack_leads(content: bytes, n_leads: int, max_samples: int) -> list[np.ndar
 
 def _inflated(packed: bytes, max_bytes: int) -> bytes:
     """LZW (Welch 1984), most significant bits first."""
-    bits = np.unpackbits(np.frombuffer(packed, np.uint8))
+    most = (max_bytes + 2) * BITS // 8  # a code is a byte at least
+    bits = np.unpackbits(np.frombuffer(packed[:most], np.uint8))
     n_codes = len(bits) // BITS
-    codes = bits[: n_codes * BITS].reshape(n_codes, BITS) @ (1 << np.arange(BITS)[::-1])
+    weights = 1 << np.arange(BITS, dtype=np.int16)[::-1]
+    codes = bits[: n_codes * BITS].reshape(n_codes, BITS) @ weights
     table = [bytes([byte]) for byte in range(256)]
     out: list[bytes] = []
     previous, room = b"", max_bytes

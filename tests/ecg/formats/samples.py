@@ -10,6 +10,7 @@ import numpy as np
 from ecg.formats import WRITERS, File, Hints, fhir, read
 from ecg.formats.source import unpack
 from ecg.leads import LEADS
+from ecg.limits import LIMITS, Limits
 from ecg.record import Record
 from ecg.waveform import resample
 from tests.conftest import DATA, PTB_XL, wfdb_files
@@ -19,7 +20,7 @@ from tests.ecg.formats.test_muse import STORED, usual
 from tests.ecg.formats.test_scp import repaired
 from tests.service.bodies import as_csv, as_json, as_npz, as_zip
 
-HINTS = Hints("100", LEADS, "mV", max_unpacked=64 * 2**20)  # of what a file does not say
+HINTS = Hints("100", LEADS, "mV", Limits(max_unpacked=64 * 2**20))  # what a file does not say
 PUBLISHED = {
     "aecg": "hl7_Example_aECG.zip",
     "scp": "ecgtoolkit_Example.scp",
@@ -58,7 +59,7 @@ def samples() -> dict[str, Sample]:
     }
     found = {kind: Sample(sent, read(sent, HINTS)[0]) for kind, sent in files.items()}
     # Behind their sums, which find most damage before anything is read of it:
-    arrays = unpack(File(as_npz(record, "uV", "int16")), 2**30)
+    arrays = unpack(File(as_npz(record, "uV", "int16")), LIMITS)
     found["npz arrays"] = Sample(arrays, record, lambda files: [File(as_zip(files))])
     found["scp sections"] = replace(
         found["scp"], packed=lambda files: [File(repaired(file.content)) for file in files]
@@ -69,7 +70,7 @@ def samples() -> dict[str, Sample]:
 def _published(name: str) -> bytes:
     """A file in tests/data, out of its zip if it is in one."""
     content = (DATA / name).read_bytes()
-    return unpack(File(content), 2**30)[0].content if name.endswith(".zip") else content
+    return unpack(File(content), LIMITS)[0].content if name.endswith(".zip") else content
 
 
 def _ishne(record: Record) -> bytes:

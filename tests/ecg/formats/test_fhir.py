@@ -15,6 +15,7 @@ from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
 from ecg.formats import File, Hints, fhir, read
 from ecg.formats.sampled import read_millivolts
 from ecg.leads import LEADS, MDC_LEAD_IDS, MDC_POTENTIALS
+from ecg.limits import Limits
 from ecg.record import Meta, Record
 
 MODELS = {"R4": ObservationR4B, "R5": ObservationR5}
@@ -378,7 +379,7 @@ def test_what_is_wrong_is_named_by_its_place(changes, where, says):
         (bundle(*[ecg("I", data="1")] * 65), "holds 65 records; at most 64"),
         (bundle(), "valueSampledData: is missing"),
         ({"resourceType": "Patient"}, "valueSampledData: is missing"),
-        (ecg(*["150452"] * 257), "more than 256 channels"),
+        (ecg(*["150452"] * 513), "more than 512 channels"),
     ],
 )
 def test_what_cannot_be_answered_says_why(body, says):
@@ -485,7 +486,7 @@ def test_a_hostile_body_costs_little(content, peak_mb):
 
 
 def test_samples_are_bounded_before_they_are_parsed():
-    hints = Hints(max_unpacked=10_000)
+    hints = Hints(limits=Limits(max_unpacked=10_000))
     with pytest.raises(TooLargeError, match="more samples"):
         read_fhir(ecg("I", "II", "V1"), hints)
     assert read_fhir(ecg("I", "II"), hints)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
-from ecg.formats import MAX_RECORDS, File, Hints, hdf5, read
+from ecg.formats import File, Hints, hdf5, read
 from ecg.leads import LEADS
+from ecg.limits import LIMITS, Limits
 
 SAID = {"fs": 500, "leads": list(LEADS[:3]), "units": "mV"}
 NONE = Hints()
@@ -225,7 +226,7 @@ def test_scaled_samples_are_not_taken_for_units(attribute, sig):
 
 
 def test_no_more_records_than_a_request_may_hold():
-    content = of("sig", np.zeros((MAX_RECORDS + 1, 3, 2500), "i2"), SAID, compression="gzip")
+    content = of("sig", np.zeros((LIMITS.max_records + 1, 3, 2500), "i2"), SAID, compression="gzip")
     refused(content, UnservableError, "at most 64")
 
 
@@ -250,8 +251,10 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_read(sig):
     wide = of("sig", None, SAID, shape=(3, 900), maxshape=(3, None), dtype="f4", chunks=(3, 10**8))
     refused(wide, TooLargeError, "unpacks to more")
     content = of("sig", sig)
-    assert read([File(content)], Hints(max_unpacked=sig.nbytes))
-    refused(content, TooLargeError, "unpacks to more", Hints(max_unpacked=sig.nbytes - 1))
+    assert read([File(content)], Hints(limits=Limits(max_unpacked=sig.nbytes)))
+    refused(
+        content, TooLargeError, "unpacks to more", Hints(limits=Limits(max_unpacked=sig.nbytes - 1))
+    )
 
 
 def test_a_chunk_that_swells_beyond_its_shape_is_stopped(peak_mb):

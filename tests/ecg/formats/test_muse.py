@@ -104,7 +104,7 @@ def test_all_twelve_stored_leads_and_others_are_read(counts):
     names = ("I", "II", "III", "aVR", "aVL", "aVF", "V3R", "Miller")
     record = only(usual(counts, names=names))
     assert record.leads == names[:6]
-    assert record.meta.ignored_channels == ("V3R", "channel 2")
+    assert record.meta.ignored_channels == ("V3R", "channel 8")
 
 
 def test_a_damaged_lead_among_sound_ones_is_refused(counts):

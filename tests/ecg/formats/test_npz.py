@@ -10,6 +10,7 @@ import pytest
 from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
 from ecg.formats import File, Hints, read
 from ecg.leads import LEADS
+from ecg.limits import Limits
 from tests.service.bodies import npz
 
 
@@ -251,7 +252,7 @@ def test_what_unpacks_to_more_than_allowed_is_refused_before_it_is_unpacked(peak
     content = packed({"sig.npy": npy("<f4", (12, 1_000_000), bytes(48_000_000))})
     assert len(content) < 100_000
     with peak_mb(10), pytest.raises(TooLargeError):
-        only(content, Hints("100", LEADS, "mV", max_unpacked=47_000_000))
+        only(content, Hints("100", LEADS, "mV", limits=Limits(max_unpacked=47_000_000)))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -261,7 +262,7 @@ def test_what_unpacks_to_more_than_it_declares_is_refused_early(method, peak_mb)
         at = content.find(signature) + offset
         content[at : at + 4] = (1000).to_bytes(4, "little")
     with peak_mb(10), pytest.raises(UnreadableError):
-        only(bytes(content), Hints(max_unpacked=1_000_000))
+        only(bytes(content), Hints(limits=Limits(max_unpacked=1_000_000)))
 
 
 def test_files_share_what_may_be_unpacked(record, peak_mb):
@@ -272,7 +273,7 @@ def test_files_share_what_may_be_unpacked(record, peak_mb):
     np.savez_compressed(out, sig=sig, fs=100, leads=np.array(["I"]), units="mV")
     files = [File(out.getvalue())] * 60
     with peak_mb(50), pytest.raises(TooLargeError) as refusal:
-        read(files, Hints(max_unpacked=10_000_000))
+        read(files, Hints(limits=Limits(max_unpacked=10_000_000)))
     assert refusal.value.where == "files[9]"
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecg.errors import EcgError, TooLargeError, UnknownFormatError, UnreadableError, UnservableError
-from ecg.formats import MAX_RECORDS, READABLE, File, Hints, read
+from ecg.formats import READABLE, File, Hints, read, wfdb
+from ecg.limits import LIMITS, Limits
 from tests.conftest import wfdb_files
 from tests.service.bodies import as_csv, as_json, as_npz, as_zip
 
@@ -78,9 +79,9 @@ def test_a_zip_may_hold_other_formats_and_folders(bodies, record):
 
 
 def test_no_more_records_than_a_request_may_hold(bodies):
-    assert len(read(bodies["csv"] * MAX_RECORDS, HINTS)) == MAX_RECORDS
+    assert len(read(bodies["csv"] * LIMITS.max_records, HINTS)) == LIMITS.max_records
     with pytest.raises(UnservableError, match="at most 64 are answered at once"):
-        read(bodies["csv"] * (MAX_RECORDS + 1), HINTS)
+        read(bodies["csv"] * (LIMITS.max_records + 1), HINTS)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +128,12 @@ def test_a_file_of_no_name_in_a_zip_is_read_like_any_other(bodies):
 
 def test_as_much_as_is_allowed_may_be_unpacked(bodies):
     size = sum(len(f.content) for f in bodies["wfdb"])
-    assert read(bodies["zip"], Hints(max_unpacked=size))
+    samples = 12 * 1000 * wfdb.READ_BYTES
+    assert read(bodies["zip"], Hints(limits=Limits(max_unpacked=samples)))
     with pytest.raises(TooLargeError):
-        read(bodies["zip"], Hints(max_unpacked=size - 1))
+        read(bodies["zip"], Hints(limits=Limits(max_unpacked=samples - 1)))
+    with pytest.raises(TooLargeError):
+        read(bodies["zip"], Hints(limits=Limits(max_unpacked=size - 1)))
 
 
 def test_a_zip_within_a_zip_is_not_opened(bodies):
@@ -143,7 +147,7 @@ def test_nested_bombs_are_refused_in_little_memory(peak_mb):
     with peak_mb(20), pytest.raises(EcgError):
         read([File(as_zip([File(inner, f"{i}.zip") for i in range(100)]))], Hints())
     with peak_mb(40), pytest.raises(TooLargeError):
-        read([File(inner)] * 50, Hints(max_unpacked=30_000_000))
+        read([File(inner)] * 50, Hints(limits=Limits(max_unpacked=30_000_000)))
 
 
 def test_a_zip_of_very_many_files_is_refused_in_little_memory(peak_mb):

@@ -241,7 +241,7 @@ def test_other_channels_are_ignored_and_not_decoded(counts):
     names = ["X", "II", "odd"]
     body = samples(counts[:3])
     record = only(assembled({2: DEFAULT, 3: definition(names, [(1, N)] * 3), 6: body}))
-    assert record.leads == ("II",) and record.meta.ignored_channels == ("X", "channel 2")
+    assert record.leads == ("II",) and record.meta.ignored_channels == ("X", "channel 3")
 
 
 # The reference beat, and what is decimated around it

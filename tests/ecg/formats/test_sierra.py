@@ -182,7 +182,7 @@ def test_leads_beyond_the_twelve_are_ignored(counts):
     names = [*LEADS[:6], "V1", "V2", "V3", "V3R", "V7", "Miller"]
     record = only(newer(b64(xli(stored(counts))), leads=names))
     assert record.leads == tuple(names[:9])
-    assert record.meta.ignored_channels == ("V3R", "V7", "channel 3")
+    assert record.meta.ignored_channels == ("V3R", "V7", "channel 12")
 
 
 def test_an_offset_is_the_count_of_zero_volts(counts):

@@ -342,7 +342,7 @@ def test_a_good_file_that_cannot_be_served_says_why(change, says, files):
 def test_thousands_of_signals_are_refused_without_parsing_them_one_by_one():
     lines = ["rec 4000 100 1000", *["a 16"] * 4000]
     files = [File("\n".join(lines).encode(), "rec.hea"), File(bytes(8_000_000), "a")]
-    with pytest.raises(UnservableError, match="more than 256 signals"):
+    with pytest.raises(UnservableError, match="more than 512 channels"):
         read(files, Hints())
 
 
