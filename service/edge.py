@@ -89,9 +89,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_extra=openapi.json_body(SynthesizeRequest),
         summary="1 to 64 synthetic ECGs of given labels",
     )(post_synthesize)
-    app.get("/models", response_model=None, summary="The model cards")(get_models)
+    app.get(
+        "/models",
+        response_model=None,
+        responses=openapi.MODELS_RESPONSES,
+        summary="The model cards",
+    )(get_models)
     pages.add_routes(app)
     app.add_route("/{path:path}", anything_else, methods=_ALL_METHODS, include_in_schema=False)
+    app.openapi = openapi.with_security(app)
     return app
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from service.schemas import ClassifyAnswer, ProblemAnswer, SynthesizeAnswer
@@ -132,6 +134,8 @@ CLASSIFY: dict[str, Any] = {**_CLASSIFY, "parameters": [*_CLASSIFY["parameters"]
 
 _PROBLEMS = {
     400: "The body could not be read",
+    401: "A valid key is needed, where keys are asked for",
+    403: "The key may not do this",
     406: "No such answer",
     413: "The body is too large",
     415: "The body is in no known format",
@@ -142,16 +146,49 @@ _PROBLEMS = {
 }
 
 
-def _problem_responses() -> dict[int | str, dict[str, Any]]:
+def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Of these statuses, else of all."""
     schema = {"schema": {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}}
     return {
         status: {
-            "description": description,
+            "description": _PROBLEMS[status],
             "model": ProblemAnswer,
             "content": {"application/problem+json": schema},
         }
-        for status, description in _PROBLEMS.items()
+        for status in statuses or _PROBLEMS
     }
+
+
+MODELS_RESPONSES = _problem_responses(401, 403, 429, 503)
+
+
+def with_security(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """`app.openapi`, saying how to send a key, and that some services ask for none."""
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        page = describe()
+        page.setdefault("components", {})["securitySchemes"] = _SECURITY
+        page["security"] = [{name: []} for name in _SECURITY] + [{}]
+        return page
+
+    return described
+
+
+_SECURITY: dict[str, Any] = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "an API key, `ecg_…`, or a token of the OIDC issuer that this service "
+        "trusts; asked for wherever the service can be reached from another machine",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-ecg-session",
+        "description": "a browser's, which signed in at / with a key",
+    },
+}
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
