@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from typing import Self
 
 import uvicorn
-from bentoml._internal.configuration.containers import BentoMLContainer
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,13 +25,15 @@ from service.headers import with_headers
 from service.settings import Settings
 
 _AGAIN_S = 1.0
+Metrics = Callable[[], tuple[bytes, str]]  # and their media type
 
 
 class OperatorPort:
     """`with OperatorPort(…):` serves there, or waits to, in a thread; without such a port, not."""
 
-    def __init__(self, settings: Settings, edge: FastAPI) -> None:
-        self._settings, self._edge = settings, edge
+    def __init__(self, edge: FastAPI, metrics: Metrics) -> None:
+        self._settings: Settings = edge.state.settings
+        self._edge, self._metrics = edge, metrics
         self._stopped = threading.Event()
         self._server: uvicorn.Server | None = None
         self._thread = threading.Thread(target=self._run, name="operator-port", daemon=True)
@@ -56,7 +58,7 @@ class OperatorPort:
                 self._stopped.wait(_AGAIN_S)  # another worker has it
                 continue
             config = uvicorn.Config(
-                _app(self._settings, self._edge),
+                _app(self._settings, self._edge, self._metrics),
                 log_config=None,
                 lifespan="off",
                 server_header=False,
@@ -87,10 +89,14 @@ def _bind(settings: Settings) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-def _app(settings: Settings, edge: FastAPI) -> ASGIApp:
+def _app(settings: Settings, edge: FastAPI, metrics: Metrics) -> ASGIApp:
+    def get_metrics(_: Request) -> Response:
+        content, media_type = metrics()
+        return Response(content, media_type=media_type)
+
     routes = [Route("/livez", _alive)]
     if settings.metrics == "moved":
-        routes.append(Route("/metrics", _metrics))
+        routes.append(Route("/metrics", get_metrics))
     if settings.docs == "moved":
         routes.append(Route("/openapi.json", lambda _: json_response(edge.openapi())))
         routes += pages.docs_routes()
@@ -106,12 +112,6 @@ def _app(settings: Settings, edge: FastAPI) -> ASGIApp:
 
 def _alive(_: Request) -> Response:
     return PlainTextResponse("\n")
-
-
-def _metrics(_: Request) -> Response:
-    """Of all workers."""
-    client = BentoMLContainer.metrics_client.get()
-    return Response(client.generate_latest(), media_type=client.CONTENT_TYPE_LATEST)
 
 
 def _nothing(_: Request, __: Exception) -> Response:
