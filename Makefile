@@ -9,12 +9,19 @@ GPU ?=
 PYTHON ?=
 # Where pip finds torch, for a CPU build say; without it, where pip finds everything else.
 TORCH_INDEX ?=
+# TLS_CERT=, TLS_KEY= serve over TLS; with TLS_CLIENT_CA= only clients whose certificate it signed.
+TLS_CERT ?=
+TLS_KEY ?=
+TLS_CLIENT_CA ?=
 # More arguments for pytest: make test ARGS="-k page -x"
 ARGS ?=
 BENTOFILE ?= bentofile.yaml
 TORCH := torch==2.13.0
 UV := uv==0.13.8
 
+# 2 is Python's ssl.CERT_REQUIRED
+TLS := $(if $(TLS_CERT),--ssl-certfile '$(TLS_CERT)' --ssl-keyfile '$(TLS_KEY)') \
+	$(if $(TLS_CLIENT_CA),--ssl-ca-certs '$(TLS_CLIENT_CA)' --ssl-cert-reqs 2)
 SERVING := $(if $(GPU),gpu,cpu)
 VENV := $(if $(GPU),.venv-gpu,.venv)
 PIP := bin/python -m pip install --quiet --disable-pip-version-check
@@ -27,12 +34,14 @@ export BENTOML_DO_NOT_TRACK ?= True
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test loadtest lint train-env lock bento image clean chromium wrk
+.PHONY: help serve key test loadtest lint train-env lock bento image clean chromium wrk
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 11
 	@echo
 	@echo "make serve HOST=0.0.0.0 PORT=8080   make serve GPU=1   make serve PYTHON=python3.12"
+	@echo "make serve TLS_CERT=cert.pem TLS_KEY=key.pem TLS_CLIENT_CA=ca.pem"
+	@echo "make key NAME='MUSE bridge' SCOPES=classify,print MORE='--expires 90d'"
 
 # BentoML wipes its Prometheus folder when it starts, hence a home for each port: two services on
 # one machine must not wipe each other's. Idle connections stay open for longer than a client's pool
@@ -40,7 +49,10 @@ help: ## this list
 serve: $(VENV)/installed ## serve models_store/ at HOST:PORT; GPU=1 for onnxruntime-gpu
 	@BENTOML_HOME='$(CURDIR)/.bentoml/$(PORT)' \
 		exec $(VENV)/bin/bentoml serve service.bento:EcgDirenet --host $(HOST) --port $(PORT) \
-		--timeout-keep-alive 75
+		--timeout-keep-alive 75 $(TLS)
+
+key: $(VENV)/installed ## make an API key; the rest of python -m service.keys lists and ends them
+	@$(VENV)/bin/python -m service.keys create --name '$(NAME)' --scopes '$(SCOPES)' $(MORE)
 
 test: .venv-test/installed chromium ## set up what the tests need, and run them; ARGS="-k page"
 	.venv-test/bin/python -m pytest $(ARGS)

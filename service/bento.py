@@ -6,6 +6,7 @@ import bentoml
 
 from ecg.errors import StoreError
 from ecg.store import load_classifier, load_generator
+from service import operator_port, rates
 from service.edge import create_app
 from service.framework import EdgeService
 from service.settings import Settings
@@ -31,6 +32,12 @@ settings = Settings()
 @bentoml.asgi_app(create_app(settings), path="/")
 class EcgDirenet:
     """Serves the edge; each worker's lifespan loads the models, before its first request."""
+
+    @bentoml.on_deployment
+    def share_limits() -> None:
+        """Before any worker is started, which all count in the same memory."""
+        rates.share(settings.workers)
+        operator_port.check_free(settings)
 
     @bentoml.on_deployment
     def check_models() -> None:

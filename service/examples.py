@@ -42,6 +42,8 @@ SYNTHESIZE: dict[str, Any] = {
 }
 _PROBLEMS: dict[str, Problem] = {
     "unreadable": problems.of_error(UnreadableError("not valid JSON at line 1, column 9")),
+    "no key": problems.unauthorized("send `Authorization: Bearer` with a key of this service"),
+    "not of this key": problems.forbidden("synthesize"),
     "not acceptable": problems.not_acceptable("image/svg+xml, image/png"),
     "too large": problems.too_large(64 * 2**20),
     "unknown format": problems.of_error(
@@ -51,6 +53,7 @@ _PROBLEMS: dict[str, Problem] = {
         UnservableError("is missing: give the sampling frequency in Hz, for example 500", "fs")
     ),
     "overloaded": problems.overloaded(1),
+    "too often": problems.too_often(20, "this is more than the key may ask at a time"),
     "internal": problems.internal(),
     "late": problems.late(30),
     "no generator": problems.no_generator(),

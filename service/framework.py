@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from _bentoml_impl.server.app import ContextMiddleware
@@ -12,11 +11,11 @@ from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from fastapi import FastAPI
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.applications import Starlette
-from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from service import protocol
-from service.edge import FRAMEWORK_PATHS, classify_directly, refuse_early
+from service.door import Door, known_paths
+from service.operator_port import OperatorPort
 
 
 class EdgeService(Service[Any]):
@@ -30,52 +29,24 @@ class EdgeService(Service[Any]):
     - uvicorn takes heads of any size, however slowly they come: see `service.protocol`.
     - The framework's metrics get a series for every URL ever asked for, and a URL may hold what
       should not be kept: paths that do not exist are renamed before the metrics see them.
+    - Its own pages and routes know no keys: nothing is asked of it that the door has not let in.
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         app = super().to_asgi(is_main)
         assert isinstance(app, Starlette)
         unused: set[Any] = {TimeoutMiddleware, ContextMiddleware}
-        edge = next((a for a, *_ in self.mount_apps if isinstance(a, FastAPI)), None)
-        if edge is not None:
-            protocol.serve_with(edge.state.settings)
-        if BentoMLContainer.tracing.exporter_type.get() is None:
+        edge = next(a for a, *_ in self.mount_apps if isinstance(a, FastAPI))
+        protocol.serve_with(edge.state.settings)
+        traced = BentoMLContainer.tracing.exporter_type.get() is not None
+        if not traced:
             unused.add(OpenTelemetryMiddleware)
-        else:
-            edge = None  # every request is traced
         app.user_middleware = [m for m in app.user_middleware if m.cls not in unused]
-        return _Door(app, known_paths(self), edge)
+        known = known_paths(app for app, *_ in self.mount_apps)
+        return Door(app, known, edge, not traced, OperatorPort(edge, _metrics))
 
 
-def known_paths(service: Service[Any]) -> frozenset[str]:
-    """Paths without parameters: the framework's, the mounted apps' and their static files'."""
-    paths: set[str] = set(FRAMEWORK_PATHS)
-    for app, *_ in service.mount_apps:
-        for route in app.routes if isinstance(app, Starlette) else ():
-            path = getattr(route, "path", "")
-            files = getattr(route, "app", None)
-            if isinstance(files, StaticFiles) and files.directory is not None:
-                root = Path(files.directory)
-                paths |= {f"{path}/{f.relative_to(root)}" for f in root.rglob("*") if f.is_file()}
-            paths.add(path)
-    return frozenset(path for path in paths if "{" not in path)
-
-
-class _Door:
-    """Before everything else: only known paths go on, and /classify goes straight to the edge."""
-
-    def __init__(self, app: ASGIApp, known: frozenset[str], edge: FastAPI | None) -> None:
-        self.app, self.known, self.edge = app, known, edge
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if scope["path"] == "/classify" and scope["method"] == "POST" and self.edge:
-                if refusal := refuse_early(self.edge):
-                    await refusal(scope, receive, send)
-                else:
-                    await classify_directly(self.edge, scope, receive, send)
-                return
-            if scope["path"] not in self.known:
-                unknown = {"path": "/not-found", "raw_path": b"/not-found", "query_string": b""}
-                scope = {**scope, **unknown}
-        await self.app(scope, receive, send)
+def _metrics() -> tuple[bytes, str]:
+    """Of all workers, and their media type."""
+    client = BentoMLContainer.metrics_client.get()
+    return client.generate_latest(), client.CONTENT_TYPE_LATEST

@@ -176,6 +176,8 @@ CLASSIFY: dict[str, Any] = {**_CLASSIFY, "parameters": [*_CLASSIFY["parameters"]
 
 _PROBLEMS = {
     400: "The body could not be read",
+    401: "A valid key is needed, where keys are asked for",
+    403: "The key may not do this",
     406: "No such answer",
     413: "The body is too large",
     415: "The body is in no known format",
@@ -184,6 +186,7 @@ _PROBLEMS = {
     500: "Internal error",
     503: "No answer in time, see Retry-After, or no model for it",
 }
+_AT_THE_DOOR = (401, 403, 429, 503)
 _HEADERS: dict[str, Any] = {
     "X-Request-ID": {
         "description": "finds the request in the service's log",
@@ -213,6 +216,22 @@ def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses or _PROBLEMS
     }
+
+
+_SECURITY: dict[str, Any] = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "an API key, `ecg_…`, or a token of the OIDC issuer that this service "
+        "trusts; asked for wherever the service can be reached from another machine",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-ecg-session",
+        "description": "a browser's, which signed in at / with a key",
+    },
+}
 
 
 def json_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
@@ -261,35 +280,41 @@ SYNTHESIZE_RESPONSES = _answers(
 PRINT_RESPONSES = _answers("The print", content={"image/svg+xml": _PICTURE, "image/png": _BINARY})
 STRIP_RESPONSES = _answers("The overview", content={"image/svg+xml": _PICTURE})
 MODELS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A card a model", "model": ModelsAnswer}
+    200: {"description": "A card a model", "model": ModelsAnswer},
+    **_problem_responses(*_AT_THE_DOOR),
 }
 
 
-def _page(summary: str, media_type: str) -> dict[str, Any]:
+def _page(summary: str, media_type: str, open_to_all: bool = False) -> dict[str, Any]:
     content = {media_type: {"schema": {"type": "string"}}}
-    responses = {"200": {"description": summary, "content": content}}
+    responses: dict[str, Any] = {"200": {"description": summary, "content": content}}
+    if not open_to_all:
+        responses |= {str(s): told for s, told in _problem_responses(*_AT_THE_DOOR).items()}
     return {"get": {"summary": summary, "responses": responses}}
 
 
 _PAGES = {
     "/": _page("The web page", "text/html"),
     "/docs": _page("This page", "text/html"),
-    "/livez": _page("The process runs", "text/plain"),
-    "/healthz": _page("As /livez", "text/plain"),
-    "/readyz": _page("The models are loaded", "text/plain"),
+    "/livez": _page("The process runs", "text/plain", open_to_all=True),
+    "/healthz": _page("As /livez", "text/plain", open_to_all=True),
+    "/readyz": _page("The models are loaded", "text/plain", open_to_all=True),
     "/metrics": _page("Metrics in Prometheus's text format", "text/plain"),
 }
 
 
 def complete(app: FastAPI) -> None:
-    """Let the app's document have the routes that are not FastAPI's, and the problems' schema:
-    FastAPI would give each problem the endpoint's own media type, too."""
+    """Let the app's document have the routes that are not FastAPI's, how to send a key (some
+    services ask for none), and the problems' schema: FastAPI would give each problem the endpoint's
+    own media type, too."""
     document_of = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = document_of()
             document["paths"] |= _PAGES
+            document["components"]["securitySchemes"] = _SECURITY
+            document["security"] = [{name: []} for name in _SECURITY] + [{}]
             document["components"]["schemas"][ProblemAnswer.__name__] = (
                 ProblemAnswer.model_json_schema()
             )

@@ -74,6 +74,57 @@ def overloaded(retry_after_s: float) -> Problem:
     )
 
 
+def unauthorized(detail: str, error: str | None = None) -> Problem:
+    """`error` as RFC 6750 names it, where a credential was sent."""
+    challenge = 'Bearer realm="ecg-direnet"' + (f', error="{error}"' if error else "")
+    return Problem(
+        401, "unauthorized", "A valid key is needed", detail, {"WWW-Authenticate": challenge}
+    )
+
+
+def forbidden(scope: str) -> Problem:
+    return Problem(
+        403,
+        "forbidden",
+        "The key may not do this",
+        f"it lacks the scope `{scope}`; ask those who run this service for a key that has it",
+        {
+            "WWW-Authenticate": 'Bearer realm="ecg-direnet", error="insufficient_scope", '
+            f'scope="{scope}"'
+        },
+    )
+
+
+def cross_site() -> Problem:
+    return Problem(
+        403,
+        "cross-site",
+        "Another site may not ask this",
+        "what a signed-in browser posts must come from this service's own page; programs send "
+        "`Authorization: Bearer` with a key instead",
+    )
+
+
+def too_often(wait_s: float, what: str) -> Problem:
+    return Problem(
+        429,
+        "too-often",
+        "Too many requests",
+        f"{what}; try again later",
+        {"Retry-After": str(max(1, math.ceil(wait_s)))},
+    )
+
+
+def keys_unreachable(whose: str) -> Problem:
+    return Problem(
+        503,
+        "keys-unreachable",
+        "Keys cannot be checked",
+        f"{whose} could not be asked, and nobody is let in unchecked; try again later",
+        {"Retry-After": "5"},
+    )
+
+
 def late(timeout_s: float) -> Problem:
     return Problem(
         503,

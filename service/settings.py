@@ -23,6 +23,7 @@ from ecg.store import cuda_offered
 
 HOME = Path(__file__).resolve().parent.parent
 Switch = Literal["auto", "on", "off"]  # auto: on where the service can be reached from elsewhere
+Offer = Literal["key", "open", "closed", "moved"]  # key: where keys are asked for
 
 
 def default_workers() -> int:
@@ -126,12 +127,62 @@ class Settings(BaseSettings):
         description="of the keys and the audit; sqlite:///PATH or postgresql://…",
     )
 
+    keys_cache_s: float = Field(
+        default=5, gt=0, description="within which a revoked key is refused, by every worker"
+    )
+    per_minute: int | None = Field(
+        default=None, ge=1, description="requests of a caller whose key does not say, before 429"
+    )
+    at_once: int | None = Field(
+        default=64, ge=1, description="requests of a caller whose key does not say, before 429"
+    )
+    failures_per_minute: int = Field(
+        default=60, ge=1, description="bad keys and tokens of an address, before 429"
+    )
+    session_minutes: float = Field(default=60, gt=0, description="that a browser stays signed in")
+    session_secret: str | None = Field(
+        default=None,
+        min_length=32,
+        repr=False,
+        description="signs the sessions; the same for several replicas, else each has its own",
+    )
+    oidc_issuer: str | None = Field(
+        default=None, max_length=150, description="whose tokens are taken; https://…"
+    )
+    oidc_audience: str | None = Field(default=None, description="that a token must be made for")
+    oidc_jwks_url: str | None = Field(
+        default=None, description="of the issuer's keys; else its discovery document says"
+    )
+    oidc_scopes_claim: str = Field(
+        default="scope", description="holds the scopes or roles; dots lead into nested claims"
+    )
+    oidc_scopes: dict[str, frozenset[str]] = Field(
+        default={},
+        description="what each value of that claim may ask; where nothing is said, the values are "
+        "the scopes themselves",
+    )
+    oidc_leeway_s: float = Field(default=30, ge=0, le=300, description="that clocks may differ")
+    metrics: Offer = "key"
+    docs: Offer = "key"
+    operator_port: int | None = Field(
+        default=None, ge=1, le=65535, description="of what is `moved`, where no key is asked for"
+    )
+    operator_host: str = "127.0.0.1"
+
     access_log: bool = True
     library_messages: bool = Field(
         default=False,
         description="what other libraries log in words, which may quote a patient's values; "
         "for developers, never where patients' ECGs are sent",
     )
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if "moved" in (self.metrics, self.docs) and self.operator_port is None:
+            raise ValueError("`moved` needs an operator_port")
+        if self.oidc_issuer is not None and self.oidc_audience is None:
+            raise ValueError("oidc_issuer needs an oidc_audience")
+        return self
 
     @classmethod
     def settings_customise_sources(

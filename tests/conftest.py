@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -63,11 +64,21 @@ def url_without_generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 class running_service:
     """BentoML serving this checkout on a free port, in a process group of its own."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        tls: dict[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
+        **settings: str,
+    ) -> None:
+        """`tls`: BentoML's `--ssl-…` options; `verify`: how to ask whether it is ready then."""
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.host, self.verify = host, verify
+        self.options = [word for name, value in (tls or {}).items() for word in (name, value)]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.log = folder / "service.log"
         self.environment = {
             **os.environ,
@@ -80,7 +91,7 @@ class running_service:
     def __enter__(self) -> running_service:
         command = [
             *(sys.executable, "-m", "bentoml", "serve", "service.bento:EcgDirenet"),
-            *("--host", "127.0.0.1", "--port", str(self.port)),
+            *("--host", self.host, "--port", str(self.port), *self.options),
         ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -89,7 +100,8 @@ class running_service:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                ready = httpx.get(f"{self.url}/readyz", timeout=2, verify=self.verify)
+                if ready.status_code == 200:
                     return self
             except httpx.TransportError:
                 time.sleep(0.2)

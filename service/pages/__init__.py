@@ -7,22 +7,20 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from service.caller import OPEN, caller_of
+
 _FOLDER = Path(__file__).parent
+_INDEX = (_FOLDER / "index.html").read_text()
 _POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; frame-ancestors 'none'; "
-    "base-uri 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_SECURITY = {
+_HEADERS = {
     "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-# the OpenAPI page's script sets styles
-_DOCS_SECURITY = {
-    **_SECURITY,
-    "Content-Security-Policy": f"{_POLICY}; style-src 'self' 'unsafe-inline'",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 _DOCS = """<!doctype html>
 <html lang="en">
@@ -43,9 +41,23 @@ def add_routes(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=_FOLDER), name="static")
 
 
-async def _index(_: Request) -> Response:
-    return FileResponse(_FOLDER / "index.html", headers=_SECURITY)
+def docs_routes() -> list[BaseRoute]:
+    """The OpenAPI page alone, and its files; /openapi.json is another's."""
+    vendor = "/static/vendor/swagger-ui"
+    return [
+        Route("/docs", _docs),
+        Route("/static/docs.js", lambda _: FileResponse(_FOLDER / "docs.js")),
+        Mount(vendor, StaticFiles(directory=_FOLDER / "vendor" / "swagger-ui")),
+    ]
+
+
+async def _index(request: Request) -> Response:
+    """Who signed in can sign out."""
+    page = _INDEX
+    if caller_of(request.scope) is not OPEN:
+        page = page.replace('id="sign-out" hidden', 'id="sign-out"')
+    return HTMLResponse(page, headers=_HEADERS)
 
 
 async def _docs(_: Request) -> Response:
-    return HTMLResponse(_DOCS, headers=_DOCS_SECURITY)
+    return HTMLResponse(_DOCS, headers=_HEADERS)

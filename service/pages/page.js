@@ -286,6 +286,12 @@ addEventListener("drop", (event) => {
   take(event.dataTransfer.files, nameOf(event.dataTransfer.files));
 });
 
+$("sign-out").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  await fetch("sign-out", { method: "POST" });
+  location.reload();
+});
+
 async function listExamples() {
   const source = await catalogue;
   const offered = source.examples.filter((example) => !example.comparison_only);

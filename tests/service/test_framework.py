@@ -15,12 +15,12 @@ from tests.conftest import ROOT
 LOOK = """
 import json
 from service.bento import EcgDirenet
-from service.framework import known_paths
+from service.door import known_paths
 door = EcgDirenet.to_asgi()
 print(json.dumps({
     "straight": door.edge is not None,
     "middleware": [m.cls.__name__ for m in door.app.user_middleware],
-    "known": sorted(known_paths(EcgDirenet)),
+    "known": sorted(known_paths([app for app, *_ in EcgDirenet.mount_apps])),
 }))
 """
 TRACING = "OpenTelemetryMiddleware"
