@@ -14,6 +14,7 @@ from starlette.responses import Response
 from ecg.errors import EcgError
 from ecg.formats import File
 from service import logs, metrics, problems
+from service.audit import Audit, Refusal, new_digest
 from service.batcher import QueueFull
 from service.body import read_files
 from service.problems import Problem
@@ -47,9 +48,16 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
     def received(n_bytes: int) -> None:
         extend(limit, n_bytes / MIB * settings.timeout_per_mib_s)
 
+    audit: Audit | None = request.app.state.audit
+    digest = new_digest() if audit else None
+    problem: Problem | None = None
+    response = Response()
     try:
+        if audit:
+            audit.check()
         async with limit:
-            files = await read_files(request, settings.max_body, received)
+            seen = digest.update if digest else None
+            files = await read_files(request, settings.max_body, received, seen)
             value = await _while_connected(request, work(files, limit))
         if isinstance(value, Response):
             response = value
@@ -58,6 +66,13 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
             response = json_response({"request_id": request_id, **value}, request_id)
     except Exception as error:
         problem = _as_problem(error, at(limit) - arrived, request_id)
+    if audit:
+        seconds = time.perf_counter() - started
+        try:
+            await audit.record(request, endpoint, digest, problem, response.status_code, seconds)
+        except Problem as unrecorded:
+            problem = unrecorded
+    if problem:
         metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
         response = problem.response(request_id)
     _note(settings, request_id, endpoint, response.status_code, time.perf_counter() - started)
@@ -75,11 +90,15 @@ def extend(limit: asyncio.Timeout, more_s: float) -> None:
     limit.reschedule(at(limit) + more_s)
 
 
-def refused(endpoint: str, problem: Problem, settings: Settings) -> Response:
-    """The answer to a request of which nothing was read."""
+def refused(
+    endpoint: str, problem: Problem, settings: Settings, audit: Audit | None = None
+) -> Response:
+    """The answer to a request of which nothing was read; the audit hears of it as it is sent."""
     request_id = logs.new_request_id()
     metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
     _note(settings, request_id, endpoint, problem.status, 0.0)
+    if audit:
+        return Refusal(audit, endpoint, problem, request_id)
     return problem.response(request_id)
 
 
