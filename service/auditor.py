@@ -78,11 +78,12 @@ def read_anchors(given: Sequence[str]) -> dict[int, str]:
         if found := ANCHOR.fullmatch(anchor):
             anchors[int(found[1])] = found[2]
             continue
-        before = len(anchors)
+        found_here: dict[int, str] = {}
         with Path(anchor).open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                _read_anchor(line.strip(), anchors)
-        if len(anchors) == before:
+                _read_anchor(line.strip(), found_here)
+        anchors |= found_here
+        if not found_here:
             raise ValueError(f"{anchor} holds no SEQ:HASH and no event `audit head`")
     anchors.pop(0, None)  # of a chain without rows
     return anchors
@@ -200,8 +201,10 @@ def _arguments() -> argparse.ArgumentParser:
     )  # fmt: skip
     check.add_argument("--file", type=Path, help="an export or a spool instead of the database")
     out = commands.add_parser("export", help="rows as JSON lines")
-    out.add_argument("--since", type=_day, default="", help="a day or time, UTC")
-    out.add_argument("--until", type=_day, default="~", help="a day or time, UTC; not included")
+    out.add_argument("--since", type=_day, default="0001-01-01", help="a day or time, UTC")
+    out.add_argument(
+        "--until", type=_day, default="9999-01-01", help="a day or time, UTC; not included"
+    )
     out.add_argument("--out", type=Path, required=True)
     closed = commands.add_parser("seal", help="export older rows, then delete them from the table")
     closed.add_argument("--before", type=_day, required=True, help="a day or time, UTC")
