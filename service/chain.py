@@ -208,9 +208,9 @@ class Chain:
 
     def __init__(self, engine: sa.Engine, key: Key = None) -> None:
         self._engine, self._key = engine, key
-        self._postgres = engine.dialect.name == "postgresql"
+        self.remote = engine.dialect.name == "postgresql"
         self._connection: Any = None
-        self._mark = "%s" if self._postgres else "?"
+        self._mark = "%s" if self.remote else "?"
         self.busy_since: float | None = None  # by time.monotonic()
 
     def append(self, entries: Sequence[Entry], *, again: bool = False) -> Head:
@@ -239,7 +239,7 @@ class Chain:
         """End what another thread waits for, with an error there: a server that hangs says nothing,
         and the driver would wait forever."""
         connection = self._connection
-        if self._postgres and connection is not None:
+        if self.remote and connection is not None:
             try:
                 with socket.socket(fileno=os.dup(connection.fileno())) as its:
                     its.shutdown(socket.SHUT_RDWR)
@@ -263,7 +263,7 @@ class Chain:
         connection = held.driver_connection
         assert connection is not None
         held.detach()
-        if self._postgres:
+        if self.remote:
             connection.autocommit = True  # we say where a transaction begins
         return connection
 
@@ -282,7 +282,7 @@ class Chain:
         marks = "(" + ", ".join([self._mark] * len(Row._fields)) + ")"
         insert = _INSERT + ", ".join([marks] * len(rows))
         values = [value for row in rows for value in row]
-        if self._postgres:
+        if self.remote:
             with self._connection.pipeline():  # both in one round trip
                 cursor.execute(insert, values)
                 cursor.execute("COMMIT")
@@ -293,7 +293,7 @@ class Chain:
 
     def _begin(self, cursor: Any) -> Head:
         """Hold the chain's end until the transaction's."""
-        if self._postgres:
+        if self.remote:
             # one round trip; each statement sees what was committed before it began
             cursor.execute(
                 f"BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_advisory_xact_lock({_LOCK}); "

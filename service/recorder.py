@@ -179,6 +179,8 @@ class Recorder:
             try:
                 head = self._chain.append(entries, again=again)
             except FAILURES:
+                if not self._chain.remote:
+                    raise
                 head = self._chain.append(entries, again=True)
         except FAILURES as error:
             self._gone(error)
