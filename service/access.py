@@ -5,14 +5,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, State
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from service import keyring, logs, problems, sessions
 from service.answering import refused
-from service.caller import Caller, caller_of
+from service.audit import Audit, Recorded
+from service.caller import UNKNOWN, Caller, caller_of
 from service.fetched import Fetched, Unreachable
 from service.keyring import Key
 from service.problems import Problem
@@ -36,8 +38,9 @@ class Guard:
     What it learns of a caller stands in `scope["state"]["caller"]`.
     """
 
-    def __init__(self, settings: Settings, rates: Rates) -> None:
-        self._settings, self._rates = settings, rates
+    def __init__(self, settings: Settings, rates: Rates, worker: State) -> None:
+        """`worker`: the edge's, whose `audit` is there once it has started."""
+        self._settings, self._rates, self._worker = settings, rates, worker
         self._keys = Fetched(
             "key database",
             keyring.Reader(settings),
@@ -55,13 +58,14 @@ class Guard:
         path, wanted = scope["path"], scope_of(scope["path"])
         if wanted in self._open or (path in HEALTH and scope.get("method") in ("GET", "HEAD")):
             return None
+        scope.setdefault("state", {})["caller"] = UNKNOWN
         try:
             if path == SESSION and scope.get("method") == "POST":
-                return await self._signed_in(scope, receive)
+                return self._recorded("signed in", await self._signed_in(scope, receive))
             caller = await self._caller(scope)
-            scope.setdefault("state", {})["caller"] = caller
+            scope["state"]["caller"] = caller
             if path == SIGN_OUT and scope.get("method") == "POST":
-                return self._sessions.end(scope)
+                return self._recorded("signed out", self._sessions.end(scope))
             if wanted is not None and wanted not in caller.scopes:
                 raise problems.forbidden(wanted)
             if wanted in METERED and (caller.per_minute or caller.at_once):
@@ -148,7 +152,7 @@ class Guard:
         if sessions.from_elsewhere(Headers(scope=scope)):
             raise problems.cross_site()
         caller = await self._of_key(scope, await sessions.posted_key(scope, receive))
-        scope.setdefault("state", {})["caller"] = caller
+        scope["state"]["caller"] = caller
         if "page" not in caller.scopes:
             raise problems.forbidden("page")
         return self._sessions.begin(scope, caller.id.partition(":")[2])
@@ -166,16 +170,18 @@ class Guard:
 
     def _refused(self, scope: Scope, problem: Problem) -> Response:
         """Every refusal's answer comes from here; of whom, if that is known, is in the scope."""
-        path = scope["path"]
-        response = refused(scope_of(path) or "other", problem, self._settings)
-        if scope["type"] != "http":
-            return response
-        request_id = response.headers["X-Request-ID"]
-        if path == SESSION:
-            return sessions.sign_in_page(problem, request_id, said=problem.detail)
-        if problem.status == 401 and sessions.wants_page(scope, Headers(scope=scope)):
-            return sessions.sign_in_page(problem, request_id)
-        return response
+        path, page = scope["path"], Problem.response
+        if scope["type"] == "http":
+            if path == SESSION:
+                page = partial(sessions.sign_in_page, said=problem.detail)
+            elif problem.status == 401 and sessions.wants_page(scope, Headers(scope=scope)):
+                page = sessions.sign_in_page
+        audit: Audit | None = self._worker.audit
+        return refused(scope_of(path) or "other", problem, self._settings, audit, page)
+
+    def _recorded(self, outcome: str, answer: Response) -> Response:
+        audit: Audit | None = self._worker.audit
+        return Recorded(audit, "session", outcome, answer) if audit else answer
 
 
 def _credentials(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, str]:

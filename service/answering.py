@@ -15,6 +15,7 @@ from ecg.errors import EcgError
 from ecg.formats import File
 from ecg.limits import MIB
 from service import logs, metrics, problems
+from service.audit import Audit, Recorded, new_digest, outcome
 from service.batcher import QueueFull
 from service.body import read_files
 from service.problems import Problem
@@ -48,9 +49,17 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
     def received(n_bytes: int) -> None:
         extend(limit, n_bytes / MIB * settings.timeout_per_mib_s)
 
+    audit: Audit | None = request.app.state.audit
+    digest = new_digest() if audit else None
+    problem: Problem | None = None
+    response = Response()
     try:
+        if audit:
+            audit.check()
         async with limit:
-            files = await read_files(request, settings.max_body, received, settings.max_parts)
+            seen = digest.update if digest else None
+            most = settings.max_body, settings.max_parts
+            files = await read_files(request, *most, received, seen)
             value = await _while_connected(request, work(files, limit))
         if isinstance(value, Response):
             response = value
@@ -59,6 +68,13 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
             response = json_response({"request_id": request_id, **value}, request_id)
     except Exception as error:
         problem = _as_problem(error, at(limit) - arrived, request_id)
+    if audit:
+        seconds = time.perf_counter() - started
+        try:
+            await audit.record(request, endpoint, digest, problem, response.status_code, seconds)
+        except Problem as unrecorded:
+            problem = unrecorded
+    if problem:
         metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
         response = problem.response(request_id)
     _note(settings, request_id, endpoint, response.status_code, time.perf_counter() - started)
@@ -76,12 +92,22 @@ def extend(limit: asyncio.Timeout, more_s: float) -> None:
     limit.reschedule(at(limit) + more_s)
 
 
-def refused(endpoint: str, problem: Problem, settings: Settings) -> Response:
-    """The answer to a request of which nothing was read."""
+def refused(
+    endpoint: str,
+    problem: Problem,
+    settings: Settings,
+    audit: Audit | None,
+    page: Callable[[Problem, str], Response] = Problem.response,
+) -> Response:
+    """The answer to a request of which nothing was read; the audit hears of it as it is sent.
+    `page` writes the problem, with the request's id."""
     request_id = logs.new_request_id()
     metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
     _note(settings, request_id, endpoint, problem.status, 0.0)
-    return problem.response(request_id)
+    response = page(problem, request_id)
+    if audit:
+        return Recorded(audit, endpoint, outcome(problem, problem.status), response)
+    return response
 
 
 def _note(settings: Settings, request_id: str, endpoint: str, status: int, seconds: float) -> None:

@@ -6,12 +6,13 @@ import bentoml
 
 from ecg.errors import StoreError
 from ecg.store import load_classifier, load_generator
-from service import operator_port, rates
+from service import audit, operator_port, rates
 from service.edge import create_app
 from service.framework import EdgeService
 from service.settings import Settings
 
 settings = Settings()
+app = create_app(settings)
 
 
 @bentoml.service(
@@ -29,7 +30,7 @@ settings = Settings()
     ],
     logging={"access": {"enabled": False}},  # the edge logs requests itself
 )
-@bentoml.asgi_app(create_app(settings), path="/")
+@bentoml.asgi_app(app, path="/")
 class EcgDirenet:
     """Serves the edge; each worker's lifespan loads the models, before its first request."""
 
@@ -46,5 +47,9 @@ class EcgDirenet:
             load_classifier(settings.models_store / settings.classifier, settings.device)
             if (generator := settings.models_store / settings.generator).exists():
                 load_generator(generator, settings.device)
-        except StoreError as error:
+            audit.check(settings)
+        except (StoreError, ValueError, OSError) as error:
             raise SystemExit(f"the service cannot start: {error}") from None
+
+    async def __is_ready__(self) -> bool:
+        return audit.ready(app)

@@ -25,20 +25,22 @@ MAX_PARTS = 256  # by default
 FIELD = b"file"
 _MALFORMED = "a multipart body that is truncated or malformed"
 Received = Callable[[int], None]
+Seen = Callable[[bytes], object]
 
 
 async def read_files(
     request: Request,
     max_body: int,
-    received: Received = lambda n: None,
     max_parts: int = MAX_PARTS,
+    received: Received = lambda n: None,
+    seen: Seen | None = None,
 ) -> list[File]:
-    """The files in the request; `received` is told the size of each chunk after the first. Errors:
-    Problem 413, EcgError."""
+    """The files in the request; `received` is told the size of each chunk after the first, and
+    `seen` is given each chunk as it came. Errors: Problem 413, EcgError."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_body:
         raise problems.too_large(max_body)
-    chunks = _bounded(request, max_body, received)
+    chunks = _bounded(request, max_body, received, seen)
     content_type = request.headers.get("content-type", "")
     media_type = content_type.lower()
     if media_type.startswith("multipart/form-data"):
@@ -46,9 +48,13 @@ async def read_files(
     return [File(await _whole(chunks), media_type=media_type)]
 
 
-async def _bounded(request: Request, max_body: int, received: Received) -> AsyncIterator[bytes]:
+async def _bounded(
+    request: Request, max_body: int, received: Received, seen: Seen | None
+) -> AsyncIterator[bytes]:
     size = 0
     async for chunk in request.stream():
+        if seen:
+            seen(chunk)
         if size:
             received(len(chunk))
         size += len(chunk)

@@ -9,8 +9,8 @@ from starlette.types import Scope
 
 @dataclass(frozen=True)
 class Caller:
-    """`id` as it stands in logs and the audit: `key:ID`, `oidc:SUBJECT@ISSUER` or `open`; `scopes`
-    are the endpoints that it may ask."""
+    """`id` as it stands in logs and the audit, `key:ID` or `oidc:SUBJECT@ISSUER` or as below;
+    `scopes` are the endpoints that it may ask."""
 
     id: str
     scopes: frozenset[str] = frozenset()
@@ -19,6 +19,7 @@ class Caller:
 
 
 OPEN = Caller("open")  # nobody is asked who they are
+UNKNOWN = Caller("unknown")  # who was asked, and is not known yet
 
 
 def caller_of(scope: Scope) -> Caller:

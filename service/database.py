@@ -8,6 +8,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -16,6 +18,15 @@ TABLES = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
 )
 BUSY_S = 10  # that a writer waits for another's transaction
+# A server that does not answer counts as away, and one that lost us lets go of its locks.
+_PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+    "options": "-c idle_in_transaction_session_timeout=10s",
+}
 
 
 def connect(url: str) -> Engine:
@@ -24,7 +35,7 @@ def connect(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-        return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_S})
+        return create_engine(parsed, pool_pre_ping=True, connect_args=_PATIENCE)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise ValueError("the database's URL must begin with sqlite:/// or postgresql://")
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -34,9 +45,14 @@ def connect(url: str) -> Engine:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the schema to this version's; safe where several replicas start at once."""
+    """Bring the schema to this version's; safe where several replicas start at once. Where it is
+    that already, the right to read it is enough."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    with engine.connect() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == newest:
+            return
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")

@@ -62,7 +62,7 @@ class Door:
         self.known = served_paths(known, settings)
         self.guard = None
         if binding.required(settings.access):
-            self.guard = Guard(settings, Rates.inherited())
+            self.guard = Guard(settings, Rates.inherited(), edge.state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

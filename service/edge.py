@@ -28,6 +28,7 @@ from ecg.store import Classifier, Generator
 from ecg.strip import strip_svg
 from service import classify, explaining, fhir, logs, metrics, openapi, pages, problems, synthesize
 from service.answering import accepted, answer, at, extend, json_response, refused
+from service.audit import Audit
 from service.balance import Balance
 from service.batcher import QueueFull
 from service.engine import Engine
@@ -44,7 +45,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure()
-        app.state.engine = Engine.start(settings)
+        app.state.engine = engine = Engine.start(settings)
+        app.state.audit = await Audit.start(settings, _hashes(engine))
         # What is alive now stays: collections need not look at it again, and run rarely.
         gc.collect()
         gc.freeze()
@@ -52,7 +54,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if not settings.library_messages:
             logs.hush()  # from here on patients' data may be in what is said
         yield
-        app.state.engine.close()
+        engine.close()
+        if app.state.audit:
+            await app.state.audit.close()
 
     app = FastAPI(
         title="ECG-DiReNet",
@@ -64,6 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers={HTTPException: _http_error, RequestValidationError: _bad_query},
     )
     app.state.settings = settings
+    app.state.audit = None
     app.state.balance = Balance(settings.workers)
     app.post(
         "/classify",
@@ -116,7 +121,8 @@ def refuse_early(app: FastAPI) -> Response | None:
     try:
         engine.batcher.check_room()
     except QueueFull as full:
-        return refused("classify", problems.overloaded(full.retry_after_s), app.state.settings)
+        overloaded = problems.overloaded(full.retry_after_s)
+        return refused("classify", overloaded, app.state.settings, app.state.audit)
     return None
 
 
@@ -174,6 +180,7 @@ async def post_print(
         shade: Shade | None = None
         begin_s = start_s or 0.0
         if explaining.asked(request.query_params.get("explain")):
+            request.state.model_sha256 = engine.classifier.card.sha256
             shade, begin_s = await explaining.of_print(
                 chosen, start_s, engine.classifier.card, engine.batcher, engine.in_thread, at(limit)
             )
@@ -239,7 +246,17 @@ async def post_synthesize(request: Request) -> Response:
 
 async def get_models(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    return json_response({"models": [_described(m) for m in engine.models]})
+
+    async def work(files: list[File], limit: asyncio.Timeout) -> Response:
+        return json_response({"models": [_described(m) for m in engine.models]})
+
+    return await answer(request, "models", work)
+
+
+def _hashes(engine: Engine) -> dict[str, str]:
+    """The model that answers at an endpoint, by its SHA-256."""
+    endpoints = ("classify", "synthesize")
+    return {e: m.card.sha256 for e, m in zip(endpoints, engine.models, strict=False)}
 
 
 def _described(model: Classifier | Generator) -> dict[str, Any]:
@@ -264,7 +281,15 @@ async def anything_else(request: Request) -> Response:
         }
         if methods:
             problem = problems.wrong_method(", ".join(sorted(methods)))
+            return _refused(request, problem)
     return problem.response(logs.new_request_id())
+
+
+def _refused(request: Request, problem: problems.Problem) -> Response:
+    """As of an endpoint, for the metrics and the audit."""
+    endpoint = request.url.path.strip("/")
+    state = request.app.state
+    return refused(endpoint, problem, state.settings, state.audit)
 
 
 def _hints(request: Request) -> Hints:
@@ -280,7 +305,7 @@ async def _bad_query(request: Request, error: Exception) -> Response:
     problem = problems.Problem(
         422, "bad-query", "A parameter does not fit", f"{where}: {first['msg']}"
     )
-    return problem.response(logs.new_request_id())
+    return _refused(request, problem)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
+from service.audit import record_now
 from service.caller import Caller
 from service.database import TABLES, connect, upgrade
 from service.settings import Settings
@@ -88,6 +89,7 @@ def create(
         at_once=at_once,
     )
     row = {**vars(key), "scopes": ",".join(sorted(key.scopes))}
+    record_now(engine, "key created", about=f"key:{key.id} {row['scopes']}")
     with engine.begin() as connection:
         connection.execute(sa.insert(KEYS).values(row))
     return key, f"{PREFIX}{key.id}_{secret}"
@@ -109,6 +111,9 @@ def unrevoked(engine: Engine) -> dict[str, Key]:
 
 def revoke(engine: Engine, id: str) -> bool:  # noqa: A002
     """Whether there was such a key to revoke."""
+    if id not in unrevoked(engine):
+        return False
+    record_now(engine, "key revoked", about=f"key:{id}")
     return _set(engine, id, revoked=datetime.now(UTC))
 
 
@@ -118,6 +123,7 @@ def rotate(engine: Engine, old: Key, grace: timedelta, lifetime: timedelta | Non
     expires = now + lifetime if lifetime else None
     _, text = create(engine, old.name, old.scopes, expires, old.per_minute, old.at_once)
     ends = now + grace
+    record_now(engine, "key to end", about=f"key:{old.id} {ends:%Y-%m-%dT%H:%MZ}")
     _set(engine, old.id, expires=min(ends, old.expires or ends))
     return text
 

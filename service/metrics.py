@@ -35,3 +35,14 @@ MODEL = Gauge(
     ["model", "version", "sha256", "device"],
     multiprocess_mode="livesum",
 )
+AUDIT_ROWS = Counter(
+    "ecg_audit_rows",
+    "Rows of the audit: committed, spooled, refused for want of both; and refusals that are summed",
+    ["way"],
+)
+AUDIT_SECONDS = Histogram("ecg_audit_seconds", "A commit of what waited", buckets=_SECONDS)
+AUDIT_SPOOLED_WAITING = Gauge(
+    "ecg_audit_spooled_waiting", "Rows not yet drained", multiprocess_mode="livesum"
+)
+AUDIT_HEAD = Gauge("ecg_audit_head", "The chain's last row", multiprocess_mode="livemax")
+AUDIT_AWAY = Gauge("ecg_audit_away", "1 while the database is away", multiprocess_mode="livemax")

@@ -8,9 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from ecg.formats import MAX_RECORDS
 from ecg.leads import LEADS
-from ecg.record import MAX_FS, MIN_FS
+from ecg.limits import LIMITS
 from service import examples
 from service.problems import MEDIA_TYPE
 from service.schemas import ClassifyAnswer, ModelsAnswer, ProblemAnswer, SynthesizeAnswer
@@ -37,8 +36,8 @@ _RECORD: dict[str, Any] = {
         },
         "fs": {
             "type": "number",
-            "minimum": MIN_FS,
-            "maximum": MAX_FS,
+            "minimum": LIMITS.min_fs,
+            "maximum": LIMITS.max_fs,
             "description": f"Hz{_ELSEWHERE}",
         },
         "leads": {
@@ -64,7 +63,12 @@ _RECORDS: dict[str, Any] = {
     "type": "object",
     "required": ["records"],
     "properties": {
-        "records": {"type": "array", "items": _RECORD, "minItems": 1, "maxItems": MAX_RECORDS}
+        "records": {
+            "type": "array",
+            "items": _RECORD,
+            "minItems": 1,
+            "maxItems": LIMITS.max_records,
+        }
     },
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -135,6 +135,16 @@ def late(timeout_s: float) -> Problem:
     )
 
 
+def unrecorded() -> Problem:
+    return Problem(
+        503,
+        "unrecorded",
+        "The answer cannot be recorded",
+        "answers leave only once they are in the audit, whose database is away; try again later",
+        {"Retry-After": "5"},
+    )
+
+
 def no_generator() -> Problem:
     return Problem(
         503,

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request, cookie_parser
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope
 
+from service import logs
 from service.problems import Problem
 
 MAX_FORM = 4096  # bytes
@@ -130,7 +131,8 @@ def _name(scope: Scope) -> str:
 
 
 def _on(scope: Scope, value: str, lifetime_s: int) -> Response:
-    response = Response(status_code=303, headers={"Location": "./"})
+    headers = {"Location": "./", "X-Request-ID": logs.new_request_id()}
+    response = Response(status_code=303, headers=headers)
     secure = scope.get("scheme") == "https"
     response.set_cookie(
         _name(scope), value, max_age=lifetime_s, httponly=True, samesite="strict", secure=secure

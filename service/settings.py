@@ -127,6 +127,13 @@ class Settings(BaseSettings):
         description="of the keys and the audit; sqlite:///PATH or postgresql://…",
     )
 
+    audit_key_file: Path | None = Field(
+        default=None, description="a key a line, the newest last: the audit's hashes need it"
+    )
+    audit_when_away: Literal["refuse", "spool"] = Field(
+        default="refuse", description="what answers do while the audit's database is away"
+    )
+    audit_spool: Path = Field(default=HOME / "state" / "spool", description="a folder that stays")
     keys_cache_s: float = Field(
         default=5, gt=0, description="within which a revoked key is refused, by every worker"
     )

@@ -18,6 +18,7 @@ from ecg.record import Record
 from ecg.statements import STATEMENTS
 from service.edge import create_app
 from service.fhir import bundle
+from service.settings import Settings
 from service.snomed import SNOMED, SNOMED_CODES
 from tests.conftest import PTB_XL
 from tests.service.bodies import as_json, as_npz, npz
@@ -28,7 +29,7 @@ RESEARCH = "For research; not for the care of patients."
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app()) as client:
+    with TestClient(create_app(Settings(audit="off"))) as client:
         yield client
 
 
