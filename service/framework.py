@@ -7,7 +7,6 @@ from typing import Any
 
 from _bentoml_impl.server.app import ContextMiddleware
 from _bentoml_sdk import Service
-from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from fastapi import FastAPI
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
@@ -23,8 +22,9 @@ class EdgeService(Service[Any]):
 
     - The timeout middleware never cancels its timers: every request's context stays alive for the
       whole timeout, and garbage collection slows down with it. The edge has deadlines of its own.
-    - The tracing middleware makes spans that nobody collects, unless an exporter is configured: as
-      much time as all of the rest of the framework. The edge asks for no BentoML context either.
+    - The tracing middleware's spans hold URLs with their queries, and cost as much time as all of
+      the rest of the framework, collected or not. The edge makes spans of its own, where it is told
+      to (`service.tracing`), and asks for no BentoML context either.
     - Where too much waits already, a request is refused before anything is spent on it.
     - The framework's metrics get a series for every URL ever asked for, and a URL may hold what
       should not be kept: paths that do not exist are renamed before the metrics see them.
@@ -33,12 +33,8 @@ class EdgeService(Service[Any]):
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         app = super().to_asgi(is_main)
         assert isinstance(app, Starlette)
-        unused: set[Any] = {TimeoutMiddleware, ContextMiddleware}
+        unused: set[Any] = {TimeoutMiddleware, ContextMiddleware, OpenTelemetryMiddleware}
         edge = next((a for a, *_ in self.mount_apps if isinstance(a, FastAPI)), None)
-        if BentoMLContainer.tracing.exporter_type.get() is None:
-            unused.add(OpenTelemetryMiddleware)
-        else:
-            edge = None  # every request is traced
         app.user_middleware = [m for m in app.user_middleware if m.cls not in unused]
         return _Door(app, known_paths(self), edge)
 

@@ -85,6 +85,16 @@ class Settings(BaseSettings):
         description="of the keys and the audit; sqlite:///PATH or postgresql://…",
     )
 
+    traces: str = Field(
+        default="",
+        pattern="^(https?://.+)?$",
+        repr=False,
+        description="of an OpenTelemetry collector, OTLP over HTTP: http://collector:4318",
+    )
+    traces_ratio: float = Field(
+        default=1, ge=0, le=1, description="of the requests, where the client does not say"
+    )
+
     access_log: bool = True
 
     @classmethod
