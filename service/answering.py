@@ -14,12 +14,13 @@ from starlette.responses import Response
 from ecg.errors import EcgError
 from ecg.formats import File
 from ecg.limits import MIB
-from service import logs, metrics, problems
+from service import logs, metrics, problems, tracing
 from service.audit import Audit, Recorded, new_digest, outcome
 from service.batcher import QueueFull
 from service.body import read_files
 from service.problems import Problem
 from service.settings import Settings
+from service.tracing import Trace, Tracing
 
 T = TypeVar("T")
 WATCH_AFTER_S = 0.05  # from when on a client that hangs up is noticed
@@ -42,6 +43,7 @@ async def answer(request: Request, endpoint: str, work: Work) -> Response:
 async def _answer(request: Request, endpoint: str, work: Work) -> Response:
     settings: Settings = request.app.state.settings
     request.state.request_id = request_id = logs.new_request_id()
+    trace = _trace(request, endpoint, request_id)
     started = time.perf_counter()
     arrived = asyncio.get_running_loop().time()
     limit = asyncio.timeout_at(arrived + settings.timeout_s)
@@ -59,7 +61,10 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
         async with limit:
             seen = digest.update if digest else None
             most = settings.max_body, settings.max_parts
-            files = await read_files(request, *most, received, seen)
+            with tracing.span("receive"):
+                files = await read_files(request, *most, received, seen)
+            if trace:
+                trace.note(n_files=len(files), n_bytes=sum(len(file.content) for file in files))
             value = await _while_connected(request, work(files, limit))
         if isinstance(value, Response):
             response = value
@@ -71,14 +76,28 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
     if audit:
         seconds = time.perf_counter() - started
         try:
-            await audit.record(request, endpoint, digest, problem, response.status_code, seconds)
+            with tracing.span("record"):
+                await audit.record(
+                    request, endpoint, digest, problem, response.status_code, seconds
+                )
         except Problem as unrecorded:
             problem = unrecorded
     if problem:
         metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
         response = problem.response(request_id)
-    _note(settings, request_id, endpoint, response.status_code, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    if trace:
+        trace.end(response.status_code, problem.kind if problem else None)
+    _note(settings, request_id, endpoint, response.status_code, seconds, trace)
     return response
+
+
+def _trace(request: Request, endpoint: str, request_id: str) -> Trace | None:
+    """Where the request is recorded."""
+    recorder: Tracing | None = request.app.state.tracing
+    if recorder is None:
+        return None
+    return recorder.begin(endpoint, request_id, request.headers.get("traceparent"))
 
 
 def at(limit: asyncio.Timeout) -> float:
@@ -110,13 +129,23 @@ def refused(
     return response
 
 
-def _note(settings: Settings, request_id: str, endpoint: str, status: int, seconds: float) -> None:
+def _note(
+    settings: Settings,
+    request_id: str,
+    endpoint: str,
+    status: int,
+    seconds: float,
+    trace: Trace | None = None,
+) -> None:
     """In the metrics, and in the log where it is wanted."""
     metrics.REQUESTS.labels(endpoint, status).inc()
     metrics.REQUEST_SECONDS.labels(endpoint).observe(seconds)
     if settings.access_log:
         ms = round(1000 * seconds, 2)
-        logs.event("request", request_id=request_id, endpoint=endpoint, status=status, ms=ms)
+        traced = {"trace_id": trace.id} if trace else {}
+        logs.event(
+            "request", request_id=request_id, endpoint=endpoint, status=status, ms=ms, **traced
+        )
 
 
 def json_response(value: dict[str, Any], request_id: str | None = None) -> Response:

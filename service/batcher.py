@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service import metrics
+from service import metrics, tracing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +44,8 @@ class _Job(Generic[Item, Result]):
     future: asyncio.Future[list[Result]]
     arrived: float
     results: list[Result | None]
+    trace: tracing.Trace | None
+    asked: float  # as `arrived`, but on the clock of the traces, which is finer
     next: int = 0
     done: int = 0
 
@@ -77,7 +79,7 @@ class Batcher(Generic[Item, Result]):
         max_delay_s: float,
         max_here: int = 0,
     ) -> None:
-        self._run, self._before, self._threads = run, before, threads
+        self._model, self._run, self._before, self._threads = model, run, before, threads
         self.max_batch = max_batch
         self._max_wait_s, self._max_queue, self._max_delay_s = max_wait_s, max_queue, max_delay_s
         self._max_here = max_here
@@ -108,7 +110,15 @@ class Batcher(Generic[Item, Result]):
         if not admitted:
             self.check_room(sum(sizes))
         loop = asyncio.get_running_loop()
-        job = _Job(items, sizes, loop.create_future(), loop.time(), [None] * len(items))
+        job = _Job(
+            items,
+            sizes,
+            loop.create_future(),
+            loop.time(),
+            [None] * len(items),
+            tracing.current(),
+            time.perf_counter(),
+        )
         self._queue.append(job)
         self._count(sum(sizes))
         expiry = loop.call_at(deadline, self._expire, job)
@@ -158,11 +168,14 @@ class Batcher(Generic[Item, Result]):
         """The next batch: jobs and which of their items, an item a turn."""
         batch: list[tuple[_Job[Item, Result], int]] = []
         room = self.max_batch
-        now = asyncio.get_running_loop().time()
+        now = time.perf_counter()
         while self._queue and (size := self._queue[0].sizes[self._queue[0].next]) <= room:
             job = self._queue.popleft()
             if job.next == 0:
-                self._queue_s.observe(now - job.arrived)
+                self._queue_s.observe(now - job.asked)
+                if job.trace:
+                    n = sum(job.sizes)
+                    job.trace.add("queue", job.asked, now, model=self._model, n_segments=n)
             batch.append((job, job.next))
             job.next += 1
             room -= size
@@ -178,7 +191,7 @@ class Batcher(Generic[Item, Result]):
         started = time.perf_counter()
 
         def timed_run(items: Sequence[Item]) -> tuple[list[Result], float]:
-            return self._run(items), time.perf_counter() - started
+            return self._run(items), time.perf_counter()
 
         n = sum(job.sizes[i] for job, i in batch)
         here: asyncio.Future[tuple[list[Result], float]] = loop.create_future()
@@ -186,24 +199,27 @@ class Batcher(Generic[Item, Result]):
             items = self._before([job.items[i] for job, i in batch])
             if self._running > 1 or self._queue or n > self._max_here:
                 ran = loop.run_in_executor(self._pool, timed_run, items)
-                ran.add_done_callback(lambda ran: self._ended(batch, ran))
+                ran.add_done_callback(lambda ran: self._ended(batch, started, ran))
                 return
             here.set_result(timed_run(items))
         except Exception as error:
             here.set_exception(error)
-        self._ended(batch, here)
+        self._ended(batch, started, here)
 
     def _ended(
         self,
         batch: list[tuple[_Job[Item, Result], int]],
+        started: float,
         ran: asyncio.Future[tuple[list[Result], float]],
     ) -> None:
         self._running -= 1
         if ran.cancelled():
             return
         if ran.exception() is None:
-            results, seconds = ran.result()
+            results, ended = ran.result()
+            seconds = ended - started
             n = sum(job.sizes[i] for job, i in batch)
+            tracing.ran(self._model, n, started, ended, (job.trace for job, _ in batch))
             self._batch_size.observe(n)
             self._inference_s.observe(seconds)
             self._segment_s += 0.1 * (seconds / n - self._segment_s)

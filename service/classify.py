@@ -48,7 +48,12 @@ FEW = 8  # records of ten seconds or so
 
 _ANSWERED = metrics.SEGMENTS.labels("classify", "answered")
 _UNUSABLE = metrics.SEGMENTS.labels("classify", "unusable")
-_RECORDS = {status: metrics.RECORDS.labels(status) for status in STATUSES}
+SUBSTRATE = {None: "abstained", True: "abnormal", False: "normal"}
+_RECORDS = {
+    (quality, substrate): metrics.RECORDS.labels(quality, substrate)
+    for quality in STATUSES
+    for substrate in SUBSTRATE.values()
+}
 _DIGITS = 6
 AFIB = "AFIB"
 
@@ -196,7 +201,6 @@ def _result(
     card: ClassifierCard,
 ) -> dict[str, Any]:
     """by_segment, thresholds: [usable segment, output]."""
-    _count(segments, len(by_segment))
     shown: list[float | None] = [None] * len(usable)
     n_outputs = 1 + len(card.statements)
     probability: list[float | None] = [None] * n_outputs
@@ -212,7 +216,8 @@ def _result(
     else:  # an abstention reports those of the full twelve leads
         threshold = max(card.calibration, key=lambda c: c.min_leads).threshold
     extra, of_segments = _burden(segments, usable, by_segment, thresholds, card)
-    status = {None: "abstained", True: "abnormal", False: "normal"}[present[0]]
+    status = SUBSTRATE[present[0]]
+    _count(segments, len(by_segment), status, probability[0])
     return {
         "record_id": record.meta.record_id,
         "fs": record.fs,
@@ -270,10 +275,12 @@ def _burden(
     return {"af_burden": burden}, [{"af": p} for p in shown]
 
 
-def _count(segments: Segments, n_usable: int) -> None:
+def _count(segments: Segments, n_usable: int, substrate: str, probability: float | None) -> None:
     _ANSWERED.inc(n_usable)
     if n_usable < len(segments.n_valid):
         _UNUSABLE.inc(len(segments.n_valid) - n_usable)
-    _RECORDS[segments.quality.status].inc()
+    _RECORDS[segments.quality.status, substrate].inc()
+    if probability is not None:
+        metrics.PROBABILITY.observe(probability)
     for reason in segments.quality.reasons:
         metrics.QUALITY_REASONS.labels(reason.code).inc()

@@ -52,12 +52,11 @@ class Door:
         app: ASGIApp,
         known: frozenset[str],
         edge: FastAPI,
-        straight: bool = True,
         beside: AbstractContextManager[Any] | None = None,
     ) -> None:
         """`app`: with all that is around the edge; `beside`: what runs for as long as it does."""
         self.app, self.beside = app, beside or nullcontext()
-        self.edge = edge if straight else None  # else every request is traced
+        self.edge = edge
         settings: Settings = edge.state.settings
         self.known = served_paths(known, settings)
         self.guard = None
@@ -86,7 +85,7 @@ class Door:
         if scope["type"] != "http":
             await WebSocketClose()(scope, receive, send)  # there are none here
             return
-        if scope["path"] == "/classify" and scope["method"] == "POST" and self.edge:
+        if scope["path"] == "/classify" and scope["method"] == "POST":
             if refusal := refuse_early(self.edge):
                 await refusal(scope, receive, send)
             else:

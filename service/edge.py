@@ -26,7 +26,19 @@ from ecg.shading import Shade
 from ecg.statements import STATEMENTS
 from ecg.store import Classifier, Generator
 from ecg.strip import strip_svg
-from service import classify, explaining, fhir, logs, metrics, openapi, pages, problems, synthesize
+from service import (
+    classify,
+    explaining,
+    fhir,
+    logs,
+    metrics,
+    openapi,
+    pages,
+    problems,
+    synthesize,
+    tracing,
+    workers,
+)
 from service.answering import accepted, answer, at, extend, json_response, refused
 from service.audit import Audit
 from service.balance import Balance
@@ -47,6 +59,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         logs.configure()
         app.state.engine = engine = Engine.start(settings)
         app.state.audit = await Audit.start(settings, _hashes(engine))
+        if settings.traces:
+            app.state.tracing = tracing.Tracing(settings.traces, settings.traces_ratio)
+        watching = asyncio.create_task(workers.watch())
         # What is alive now stays: collections need not look at it again, and run rarely.
         gc.collect()
         gc.freeze()
@@ -54,9 +69,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if not settings.library_messages:
             logs.hush()  # from here on patients' data may be in what is said
         yield
+        watching.cancel()
         engine.close()
         if app.state.audit:
             await app.state.audit.close()
+        if app.state.tracing:
+            app.state.tracing.close()
 
     app = FastAPI(
         title="ECG-DiReNet",
@@ -68,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers={HTTPException: _http_error, RequestValidationError: _bad_query},
     )
     app.state.settings = settings
-    app.state.audit = None
+    app.state.audit = app.state.tracing = None
     app.state.balance = Balance(settings.workers)
     app.post(
         "/classify",
@@ -157,7 +175,8 @@ async def post_classify(request: Request) -> Response:
         value["request_id"] = request.state.request_id
         if len(results) <= classify.FEW:
             return fhir.response(value, fhir_version)
-        return await engine.in_thread(fhir.response, value, fhir_version)
+        with tracing.span("write"):
+            return await engine.in_thread(fhir.response, value, fhir_version)
 
     return await answer(request, "classify", work)
 
@@ -185,7 +204,8 @@ async def post_print(
                 chosen, start_s, engine.classifier.card, engine.batcher, engine.in_thread, at(limit)
             )
         draw = print_png if media_type == "image/png" else print_svg
-        picture = await engine.in_thread(lambda: draw(chosen, start_s=begin_s, shade=shade))
+        with tracing.span("draw"):
+            picture = await engine.in_thread(lambda: draw(chosen, start_s=begin_s, shade=shade))
         return Response(picture, media_type=media_type)
 
     return await answer(request, "print", work)
@@ -200,7 +220,8 @@ async def post_strip(
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
         media_type = accepted(request, ("image/svg+xml",))
         chosen = _chosen(await _read(request, files, limit), record)
-        return Response(await engine.in_thread(strip_svg, chosen), media_type=media_type)
+        with tracing.span("draw"):
+            return Response(await engine.in_thread(strip_svg, chosen), media_type=media_type)
 
     return await answer(request, "strip", work)
 
@@ -214,7 +235,15 @@ def _chosen(records: list[Record], which: int) -> Record:
 async def _read(request: Request, files: list[File], limit: asyncio.Timeout) -> list[Record]:
     """The records in the files, which are let go of, and a limit that allows for their length.
     Errors: EcgError."""
-    records = await request.app.state.engine.read(files, _hints(request))
+    formats, outcome = ["unknown"], "refused"
+    try:
+        with tracing.span("read"):
+            records = await request.app.state.engine.read(files, _hints(request), formats.append)
+        outcome = "read"
+        tracing.note(n_records=len(records))
+    finally:
+        metrics.READS.labels(formats[-1], outcome).inc()
+        tracing.note(format=formats[-1])
     files.clear()
     hours = sum(record.duration_s for record in records) / 3600
     extend(limit, hours * request.app.state.settings.timeout_per_hour_s)
@@ -238,7 +267,8 @@ async def post_synthesize(request: Request) -> Response:
         generated = Generated(sig, card.fs, labels, order.seed)
         if media_type == "application/json":
             return synthesize.as_json(generated, card)
-        content = await engine.in_thread(synthesize.FORMATS[media_type], generated)
+        with tracing.span("write"):
+            content = await engine.in_thread(synthesize.FORMATS[media_type], generated)
         return Response(content, media_type=media_type)
 
     return await answer(request, "synthesize", work)

@@ -15,7 +15,7 @@ from ecg import formats
 from ecg.formats import File, Hints
 from ecg.labels import n_features
 from ecg.record import Record
-from ecg.store import Classifier, Generator, load_classifier, load_generator
+from ecg.store import Classifier, Generator, cuda_offered, load_classifier, load_generator
 from service import classify, logs, metrics
 from service.batcher import Batcher
 from service.inflight import InFlight
@@ -89,6 +89,8 @@ class Engine:
             names |= {"model": model.card.name, "device": model.device}
             metrics.MODEL.labels(**names).set(1)
             logs.event("model loaded", **names)
+        metrics.WANTED_WORKERS.set(settings.workers)
+        metrics.CUDA_OFFERED.set(settings.device != "cpu" and cuda_offered())
         return engine
 
     @property
@@ -99,11 +101,14 @@ class Engine:
         """Run what is slow beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.readers, work, *args)
 
-    async def read(self, files: list[File], hints: Hints) -> list[Record]:
-        """The records in a request's files. Errors: EcgError."""
+    async def read(
+        self, files: list[File], hints: Hints, recognised: Callable[[str], None]
+    ) -> list[Record]:
+        """The records in a request's files; `recognised` as for `formats.read`. Errors:
+        EcgError."""
         if formats.read_at_once(files):
-            return formats.read(files, hints)
-        return await self.in_thread(formats.read, files, hints)
+            return formats.read(files, hints, recognised)
+        return await self.in_thread(formats.read, files, hints, recognised)
 
     def close(self) -> None:
         self.batcher.close()

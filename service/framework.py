@@ -23,8 +23,9 @@ class EdgeService(Service[Any]):
 
     - The timeout middleware never cancels its timers: every request's context stays alive for the
       whole timeout, and garbage collection slows down with it. The edge has deadlines of its own.
-    - The tracing middleware makes spans that nobody collects, unless an exporter is configured: as
-      much time as all of the rest of the framework. The edge asks for no BentoML context either.
+    - The tracing middleware's spans hold URLs with their queries, and cost as much time as all of
+      the rest of the framework, collected or not. The edge makes spans of its own, where it is told
+      to (`service.tracing`), and asks for no BentoML context either.
     - Where too much waits already, a request is refused before anything is spent on it.
     - uvicorn takes heads of any size, however slowly they come: see `service.protocol`.
     - The framework's metrics get a series for every URL ever asked for, and a URL may hold what
@@ -35,15 +36,12 @@ class EdgeService(Service[Any]):
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         app = super().to_asgi(is_main)
         assert isinstance(app, Starlette)
-        unused: set[Any] = {TimeoutMiddleware, ContextMiddleware}
+        unused: set[Any] = {TimeoutMiddleware, ContextMiddleware, OpenTelemetryMiddleware}
         edge = next(a for a, *_ in self.mount_apps if isinstance(a, FastAPI))
         protocol.serve_with(edge.state.settings)
-        traced = BentoMLContainer.tracing.exporter_type.get() is not None
-        if not traced:
-            unused.add(OpenTelemetryMiddleware)
         app.user_middleware = [m for m in app.user_middleware if m.cls not in unused]
         known = known_paths(app for app, *_ in self.mount_apps)
-        return Door(app, known, edge, not traced, OperatorPort(edge, _metrics))
+        return Door(app, known, edge, OperatorPort(edge, _metrics))
 
 
 def _metrics() -> tuple[bytes, str]:

@@ -8,7 +8,8 @@ guided row takes two places in a call, with its labels and without.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 
 from ecg.sampling import dpm_solver_pp_2m_step, guided, is_guided, noise_levels, prior
 from ecg.store import Generator
-from service import metrics
+from service import metrics, tracing
 from service.batcher import ModelFailed, QueueFull
 
 
@@ -39,6 +40,8 @@ class _Row:
     places: np.ndarray  # in the call of each step
     x: np.ndarray
     future: asyncio.Future[np.ndarray]
+    trace: tracing.Trace | None
+    asked: float
     step: int = 0
     previous: np.ndarray | None = None
 
@@ -65,8 +68,9 @@ class InFlight:
         self._held = 0  # rows accepted and not yet answered, in a call or between calls
         self._calls = 0
         self._row_s = 0.05  # of one row from start to end at full load, a moving average
-        name = generator.card.name
+        self._model = name = generator.card.name
         self._batch_size = metrics.BATCH_SIZE.labels(name)
+        self._queue_s = metrics.QUEUE_SECONDS.labels(name)
         self._inference_s = metrics.INFERENCE_SECONDS.labels(name)
         self._gauge = metrics.QUEUED.labels(name)
 
@@ -78,6 +82,7 @@ class InFlight:
         if self._held and self._held + order.n > self._max_waiting:
             raise QueueFull(self._held * self._row_s / self._threads)
         loop = asyncio.get_running_loop()
+        trace, asked = tracing.current(), time.perf_counter()
         d = self._diffusion
         sigmas = noise_levels(order.num_steps, d.sigma_min, d.sigma_max, d.rho)
         shape = self._generator.card.latents
@@ -85,7 +90,13 @@ class InFlight:
         places = 1 + is_guided(sigmas[:-1], scale, d.guidance_interval)
         rows = [
             _Row(
-                order, sigmas, places, prior(order.seed, i, shape, sigmas[0]), loop.create_future()
+                order,
+                sigmas,
+                places,
+                prior(order.seed, i, shape, sigmas[0]),
+                loop.create_future(),
+                trace,
+                asked,
             )
             for i in range(order.n)
         ]
@@ -133,7 +144,8 @@ class InFlight:
 
     async def _advance(self, rows: list[_Row]) -> None:
         loop = asyncio.get_running_loop()
-        started, places = loop.time(), sum(row.width for row in rows)
+        started, places = time.perf_counter(), sum(row.width for row in rows)
+        self._waited([row for row in rows if row.step == 0], started)
         try:
             await loop.run_in_executor(self._pool, self._step, rows)
             finished = [row for row in rows if row.finished and not row.future.done()]
@@ -146,7 +158,9 @@ class InFlight:
             for row in rows:
                 if not row.future.done():
                     row.future.set_exception(ModelFailed())
-        seconds = loop.time() - started
+        ended = time.perf_counter()
+        seconds = ended - started
+        tracing.ran(self._model, places, started, ended, (row.trace for row in rows))
         self._inference_s.observe(seconds)
         self._batch_size.observe(places)
         steps = np.mean([row.order.num_steps for row in rows])
@@ -154,6 +168,14 @@ class InFlight:
         self._rows.extendleft(reversed([row for row in rows if not row.future.done()]))
         self._calls -= 1
         self._pump()
+
+    def _waited(self, rows: Sequence[_Row], until: float) -> None:
+        """What begins now; a request's rows that begin together are one wait of its trace."""
+        for row in rows:
+            self._queue_s.observe(until - row.asked)
+        traced = Counter((row.trace, row.asked) for row in rows if row.trace)
+        for (trace, asked), n in traced.items():
+            trace.add("queue", asked, until, model=self._model, n_segments=n)
 
     def _step(self, rows: Sequence[_Row]) -> None:
         """One call of the network, and the solver's step of each row."""

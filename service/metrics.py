@@ -9,9 +9,17 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 SEGMENTS = Counter("ecg_segments", "Segments by outcome", ["endpoint", "outcome"])
-RECORDS = Counter("ecg_records", "Records by quality", ["quality"])
+RECORDS = Counter(
+    "ecg_records", "Records by quality and atrial substrate", ["quality", "substrate"]
+)
+PROBABILITY = Histogram(
+    "ecg_atrial_probability",
+    "Atrial probability of each record that was answered",
+    buckets=[n / 20 for n in range(1, 20)],
+)
 QUALITY_REASONS = Counter("ecg_quality_reasons", "Records by what the quality gate found", ["code"])
 PROBLEMS = Counter("ecg_problems", "Error answers", ["endpoint", "kind"])
+READS = Counter("ecg_reads", "Bodies by format, and whether they were read", ["format", "outcome"])
 BATCH_SIZE = Histogram(
     "ecg_batch_segments", "Segments a model run", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64, 128)
 )
@@ -46,3 +54,23 @@ AUDIT_SPOOLED_WAITING = Gauge(
 )
 AUDIT_HEAD = Gauge("ecg_audit_head", "The chain's last row", multiprocess_mode="livemax")
 AUDIT_AWAY = Gauge("ecg_audit_away", "1 while the database is away", multiprocess_mode="livemax")
+WANTED_WORKERS = Gauge(
+    "ecg_wanted_workers", "Workers that the settings ask for", multiprocess_mode="livemax"
+)
+CUDA_OFFERED = Gauge(
+    "ecg_cuda_offered",
+    "1 where the settings allow CUDA and ONNX Runtime was built for it",
+    multiprocess_mode="livemax",
+)
+WORKER_STARTS = Counter("ecg_worker_starts", "Workers started, those in place of dead ones too")
+RESIDENT_BYTES = Gauge(
+    "ecg_worker_resident_bytes", "Memory of each worker", multiprocess_mode="liveall"
+)
+OPEN_FILES = Gauge(
+    "ecg_worker_open_files", "File descriptors of each worker", multiprocess_mode="liveall"
+)
+CPU_SECONDS = Counter("ecg_worker_cpu_seconds", "CPU time of all workers, dead ones too")
+LOOP_DELAY_SECONDS = Histogram(
+    "ecg_loop_delay_seconds", "By how much an event loop came late to a timer", buckets=_SECONDS
+)
+SPANS = Counter("ecg_trace_spans", "Spans of traces, by what became of them", ["outcome"])

@@ -175,6 +175,15 @@ class Settings(BaseSettings):
         default=None, ge=1, le=65535, description="of what is `moved`, where no key is asked for"
     )
     operator_host: str = "127.0.0.1"
+    traces: str = Field(
+        default="",
+        pattern="^(https?://.+)?$",
+        repr=False,
+        description="of an OpenTelemetry collector, OTLP over HTTP: http://collector:4318",
+    )
+    traces_ratio: float = Field(
+        default=1, ge=0, le=1, description="of the requests, where the client does not say"
+    )
 
     access_log: bool = True
     library_messages: bool = Field(

@@ -77,10 +77,13 @@ WRITERS = {
 }
 
 
-def read(files: Sequence[File], hints: Hints) -> list[Record]:
+def read(
+    files: Sequence[File], hints: Hints, recognised: Callable[[str], None] = lambda name: None
+) -> list[Record]:
     """All records in `files`, in order, or an EcgError that says which one and what.
 
-    Files of one WFDB record may come as several; any other file stands for itself.
+    Files of one WFDB record may come as several; any other file stands for itself. `recognised` is
+    told the format of each before it is read: the name of its module here.
     """
     if not files:
         raise UnreadableError("there is no file in the request")
@@ -94,6 +97,7 @@ def read(files: Sequence[File], hints: Hints) -> list[Record]:
         if file.name in parts and reader is not wfdb:
             continue
         where = f"files[{i}]" if len(files) > 1 else ""
+        recognised(reader.__name__.rpartition(".")[2] if reader else "unknown")
         try:
             if reader is wfdb:
                 records.append(wfdb.read(file, files, left))

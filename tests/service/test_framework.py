@@ -46,10 +46,10 @@ def test_untraced_requests_pay_for_no_tracing(untraced: dict[str, Any]) -> None:
     assert not unused & set(untraced["middleware"])
 
 
-def test_where_an_exporter_is_configured_every_request_is_traced() -> None:
-    traced = look(BENTOML_CONFIG_OPTIONS="services.tracing.exporter_type=in_memory")
-    assert not traced["straight"]
-    assert TRACING in traced["middleware"]
+def test_the_frameworks_own_traces_with_their_urls_are_never_made() -> None:
+    configured = look(BENTOML_CONFIG_OPTIONS="services.tracing.exporter_type=in_memory")
+    assert configured["straight"]
+    assert TRACING not in configured["middleware"]
 
 
 def test_only_paths_without_parameters_are_known_to_the_metrics(untraced: dict[str, Any]) -> None:
