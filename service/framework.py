@@ -7,6 +7,7 @@ from typing import Any
 
 from _bentoml_impl.server.app import ContextMiddleware
 from _bentoml_sdk import Service
+from bentoml import serving
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.draining import Draining
 from service.edge import FRAMEWORK_PATHS, classify_directly, refuse_early
 
 
@@ -28,6 +30,7 @@ class EdgeService(Service[Any]):
     - Where too much waits already, a request is refused before anything is spent on it.
     - The framework's metrics get a series for every URL ever asked for, and a URL may hold what
       should not be kept: paths that do not exist are renamed before the metrics see them.
+    - A worker that is told to stop first drains: see `service.draining`.
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
@@ -35,12 +38,19 @@ class EdgeService(Service[Any]):
         assert isinstance(app, Starlette)
         unused: set[Any] = {TimeoutMiddleware, ContextMiddleware}
         edge = next((a for a, *_ in self.mount_apps if isinstance(a, FastAPI)), None)
+        drain_s = edge.state.settings.drain_s if edge else 0.0
         if BentoMLContainer.tracing.exporter_type.get() is None:
             unused.add(OpenTelemetryMiddleware)
         else:
             edge = None  # every request is traced
         app.user_middleware = [m for m in app.user_middleware if m.cls not in unused]
-        return _Door(app, known_paths(self), edge)
+        return Draining(_Door(app, known_paths(self), edge), drain_s)
+
+
+def replace_dead_workers() -> None:
+    """Wherever the service runs: in a container, told by its environment, BentoML would go on with
+    the workers that are left, at less and less speed, until none is."""
+    serving.running_inside_container = lambda: False
 
 
 def known_paths(service: Service[Any]) -> frozenset[str]:

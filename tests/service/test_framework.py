@@ -16,7 +16,7 @@ LOOK = """
 import json
 from service.bento import EcgDirenet
 from service.framework import known_paths
-door = EcgDirenet.to_asgi()
+door = EcgDirenet.to_asgi().app
 print(json.dumps({
     "straight": door.edge is not None,
     "middleware": [m.cls.__name__ for m in door.app.user_middleware],
