@@ -166,7 +166,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--updates", type=int, default=20)
-    parser.add_argument("--drain", type=float, default=5.0, help="ECG_DRAIN_S of the services")
+    parser.add_argument("--drain", type=float, default=15.0, help="ECG_DRAIN_S of the services")
     parser.add_argument("--workers", type=int, default=2, help="of each service")
     parser.add_argument("--out", type=Path, default=ROOT / "loadtest" / "results")
     args = parser.parse_args()
