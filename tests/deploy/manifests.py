@@ -71,7 +71,7 @@ class _Metadata(_Strict):
 
 
 class _Selector(_Strict):
-    matchLabels: dict[str, str]  # noqa: N815
+    matchLabels: dict[str, str]
 
 
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m|h)$")]
@@ -81,11 +81,11 @@ class _Endpoint(_Strict):
     port: str
     path: str
     interval: Duration
-    scrapeTimeout: Duration  # noqa: N815
+    scrapeTimeout: Duration
 
 
 class _ServiceMonitorSpec(_Strict):
-    jobLabel: str  # noqa: N815
+    jobLabel: str
     selector: _Selector
     endpoints: Annotated[list[_Endpoint], Field(min_length=1)]
 
@@ -93,14 +93,14 @@ class _ServiceMonitorSpec(_Strict):
 class ServiceMonitor(_Strict):
     """As the Prometheus Operator documents monitoring.coreos.com/v1: what ours uses of it."""
 
-    apiVersion: Literal["monitoring.coreos.com/v1"]  # noqa: N815
+    apiVersion: Literal["monitoring.coreos.com/v1"]
     kind: Literal["ServiceMonitor"]
     metadata: _Metadata
     spec: _ServiceMonitorSpec
 
 
 class _Target(_Strict):
-    apiVersion: str  # noqa: N815
+    apiVersion: str
     kind: str
     name: str
 
@@ -108,17 +108,17 @@ class _Target(_Strict):
 class _Policy(_Strict):
     type: Literal["Pods", "Percent"]
     value: Annotated[int, Field(gt=0)]
-    periodSeconds: Annotated[int, Field(gt=0, le=1800)]  # noqa: N815
+    periodSeconds: Annotated[int, Field(gt=0, le=1800)]
 
 
 class _Rules(_Strict):
-    stabilizationWindowSeconds: Annotated[int, Field(ge=0, le=3600)]  # noqa: N815
+    stabilizationWindowSeconds: Annotated[int, Field(ge=0, le=3600)]
     policies: Annotated[list[_Policy], Field(min_length=1)]
 
 
 class _Behavior(_Strict):
-    scaleUp: _Rules  # noqa: N815
-    scaleDown: _Rules  # noqa: N815
+    scaleUp: _Rules
+    scaleDown: _Rules
 
 
 class _AutoscalerConfig(_Strict):
@@ -126,11 +126,11 @@ class _AutoscalerConfig(_Strict):
 
 
 class _Advanced(_Strict):
-    horizontalPodAutoscalerConfig: _AutoscalerConfig  # noqa: N815
+    horizontalPodAutoscalerConfig: _AutoscalerConfig
 
 
 class _Fallback(_Strict):
-    failureThreshold: Annotated[int, Field(gt=0)]  # noqa: N815
+    failureThreshold: Annotated[int, Field(gt=0)]
     replicas: Annotated[int, Field(ge=0)]
     behavior: Literal[
         "static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"
@@ -143,29 +143,29 @@ class _UtilizationMetadata(_Strict):
 
 class _CpuTrigger(_Strict):
     type: Literal["cpu"]
-    metricType: Literal["Utilization", "AverageValue"]  # noqa: N815
+    metricType: Literal["Utilization", "AverageValue"]
     metadata: _UtilizationMetadata
 
 
 class _PrometheusMetadata(_Strict):
-    serverAddress: Annotated[str, Field(pattern=r"^https?://")]  # noqa: N815
+    serverAddress: Annotated[str, Field(pattern=r"^https?://")]
     query: str
     threshold: Annotated[str, Field(pattern=r"^[0-9.]+$")]
-    activationThreshold: Annotated[str, Field(pattern=r"^[0-9.]+$")]  # noqa: N815
+    activationThreshold: Annotated[str, Field(pattern=r"^[0-9.]+$")]
 
 
 class _PrometheusTrigger(_Strict):
     type: Literal["prometheus"]
     name: str
-    metricType: Literal["AverageValue", "Value"]  # noqa: N815
+    metricType: Literal["AverageValue", "Value"]
     metadata: _PrometheusMetadata
 
 
 class _ScaledObjectSpec(_Strict):
-    scaleTargetRef: _Target  # noqa: N815
-    pollingInterval: Annotated[int, Field(gt=0)]  # noqa: N815
-    minReplicaCount: Annotated[int, Field(ge=0)]  # noqa: N815
-    maxReplicaCount: Annotated[int, Field(gt=0)]  # noqa: N815
+    scaleTargetRef: _Target
+    pollingInterval: Annotated[int, Field(gt=0)]
+    minReplicaCount: Annotated[int, Field(ge=0)]
+    maxReplicaCount: Annotated[int, Field(gt=0)]
     fallback: _Fallback
     advanced: _Advanced
     triggers: list[Annotated[_CpuTrigger | _PrometheusTrigger, Field(discriminator="type")]]
@@ -174,7 +174,7 @@ class _ScaledObjectSpec(_Strict):
 class ScaledObject(_Strict):
     """As KEDA documents keda.sh/v1alpha1: what ours uses of it. Metadata are all strings."""
 
-    apiVersion: Literal["keda.sh/v1alpha1"]  # noqa: N815
+    apiVersion: Literal["keda.sh/v1alpha1"]
     kind: Literal["ScaledObject"]
     metadata: _Metadata
     spec: _ScaledObjectSpec
