@@ -24,12 +24,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 
 from loadtest import bodies
 from loadtest.bodies import Body
@@ -101,14 +102,17 @@ class Service:
                 env={**os.environ, **surroundings, **self.settings},
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
             )
 
     def end(self) -> None:
-        """Nothing of it is left."""
+        """Nothing of it is left: its workers are in groups of their own."""
         if hasattr(self, "process") and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            all_of_it = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.kill()
             self.process.wait()
+            for worker in all_of_it:
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
 
 
 class Proxy:

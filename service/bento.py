@@ -7,7 +7,7 @@ import bentoml
 from ecg.errors import StoreError
 from ecg.store import load_classifier, load_generator
 from service.edge import create_app
-from service.framework import EdgeService, replace_dead_workers
+from service.framework import EdgeService, supervise_well
 from service.settings import Settings
 
 settings = Settings()
@@ -35,7 +35,7 @@ class EcgDirenet:
     @bentoml.on_deployment
     def check_models() -> None:
         """Before any worker is started, or they would be restarted forever."""
-        replace_dead_workers()
+        supervise_well()
         try:
             load_classifier(settings.models_store / settings.classifier, settings.device)
             if (generator := settings.models_store / settings.generator).exists():

@@ -10,6 +10,8 @@ from _bentoml_sdk import Service
 from bentoml import serving
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
+from circus.client import make_json
+from circus.sighandler import SysHandler
 from fastapi import FastAPI
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.applications import Starlette
@@ -47,10 +49,30 @@ class EdgeService(Service[Any]):
         return Draining(_Door(app, known_paths(self), edge), drain_s)
 
 
-def replace_dead_workers() -> None:
-    """Wherever the service runs: in a container, told by its environment, BentoML would go on with
-    the workers that are left, at less and less speed, until none is."""
+def supervise_well() -> None:
+    """In the first process, before it has workers.
+
+    - A worker that dies is replaced wherever the service runs: in a container, told by its
+      environment, BentoML would go on with those that are left, slower and slower, until none is.
+    - SIGTERM is heard whenever it comes: circus forgets it while it starts or looks after workers.
+    """
     serving.running_inside_container = lambda: False
+    SysHandler.quit = _quit
+
+
+def _quit(handler: SysHandler) -> None:
+    """In place of circus' own, which asks once and takes a no."""
+    controller = handler.controller
+
+    def ask() -> None:
+        if not controller.arbiter._stopping:
+            controller.dispatch((None, make_json("quit")))
+            controller.loop.call_later(_ASK_AGAIN_S, ask)
+
+    controller.loop.add_callback_from_signal(ask)
+
+
+_ASK_AGAIN_S = 0.2
 
 
 def known_paths(service: Service[Any]) -> frozenset[str]:

@@ -155,7 +155,6 @@ def test_each_overlay_computes_where_it_says(tmp_path: Path) -> None:
         assert ("nvidia.com/gpu" in limits) == (device == "cuda")
 
 
-# In the pod's environment beside the port or the mount that they name.
 def test_the_environment_holds_settings_and_no_secret(manifests: tuple[Manifest, ...]) -> None:
     said = {entry["name"]: entry for entry in container(manifests)["env"]}
     known = {f"ECG_{name.upper()}" for name in Settings.model_fields} | {"ECG_SETTINGS"}
@@ -218,9 +217,8 @@ def test_memory_holds_what_is_measured_and_what_may_be_read_at_once(tmp_path: Pa
     """1,268 MiB: the most that loadtest/README.md has for two workers."""
     settings = settings_of(overlay("cpu"), tmp_path)
     assert "| 1,268 |" in (ROOT / "loadtest" / "README.md").read_text()
-    bodies = (
-        settings.workers * settings.reader_threads * (settings.max_body + settings.max_unpacked)
-    )
+    a_body = (settings.max_body_mib + settings.max_unpacked_mib) * MIB
+    bodies = settings.workers * settings.reader_threads * a_body
     resources = container(overlay("cpu"))["resources"]
     volumes = pod(overlay("cpu"))["spec"]["volumes"]
     (tmp,) = (v["emptyDir"]["sizeLimit"] for v in volumes if v["name"] == "tmp")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ecg.record import Record
 from service.draining import Draining
-from tests.conftest import running_service
+from tests.conftest import ROOT, running_service
 from tests.service.bodies import as_npz
 
 CLOSE = (b"connection", b"close")
@@ -201,6 +204,40 @@ def test_a_sampler_that_runs_is_finished_and_others_are_served_meanwhile(
     assert answer.status_code == 200
     assert len(answer.json()["sig"]) == order["n"]
     assert served
+
+
+def test_a_stop_in_the_middle_of_the_start_is_heard(tmp_path: Path) -> None:
+    """As soon as the first process listens to signals: its workers are not there yet."""
+    service = running_service(tmp_path, ECG_WORKERS="2", ECG_DRAIN_S="3")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bentoml", "serve", "service.bento:EcgDirenet"]
+        + ["--host", "127.0.0.1", "--port", "0"],
+        cwd=ROOT,
+        env=service.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 90
+        while not listens(process.pid) and time.monotonic() < until:
+            time.sleep(0.001)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        left = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+
+
+def listens(pid: int) -> bool:
+    """Whether the process has a handler of its own for SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def wait_until_not_ready(url: str) -> None:
