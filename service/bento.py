@@ -8,7 +8,7 @@ from ecg.errors import StoreError
 from ecg.store import load_classifier, load_generator
 from service import audit, operator_port, rates
 from service.edge import create_app
-from service.framework import EdgeService
+from service.framework import EdgeService, supervise_well
 from service.settings import Settings
 
 settings = Settings()
@@ -43,6 +43,7 @@ class EcgDirenet:
     @bentoml.on_deployment
     def check_models() -> None:
         """Before any worker is started, or they would be restarted forever."""
+        supervise_well()
         try:
             load_classifier(settings.models_store / settings.classifier, settings.device)
             if (generator := settings.models_store / settings.generator).exists():

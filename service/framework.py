@@ -6,8 +6,11 @@ from typing import Any
 
 from _bentoml_impl.server.app import ContextMiddleware
 from _bentoml_sdk import Service
+from bentoml import serving
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
+from circus.client import make_json
+from circus.sighandler import SysHandler
 from fastapi import FastAPI
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.applications import Starlette
@@ -15,6 +18,7 @@ from starlette.types import ASGIApp
 
 from service import protocol
 from service.door import Door, known_paths
+from service.draining import Draining
 from service.operator_port import OperatorPort
 
 
@@ -31,17 +35,46 @@ class EdgeService(Service[Any]):
     - The framework's metrics get a series for every URL ever asked for, and a URL may hold what
       should not be kept: paths that do not exist are renamed before the metrics see them.
     - Its own pages and routes know no keys: nothing is asked of it that the door has not let in.
+    - A worker that is told to stop first drains: see `service.draining`.
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         app = super().to_asgi(is_main)
         assert isinstance(app, Starlette)
         unused: set[Any] = {TimeoutMiddleware, ContextMiddleware, OpenTelemetryMiddleware}
-        edge = next(a for a, *_ in self.mount_apps if isinstance(a, FastAPI))
-        protocol.serve_with(edge.state.settings)
         app.user_middleware = [m for m in app.user_middleware if m.cls not in unused]
+        edge = next(a for a, *_ in self.mount_apps if isinstance(a, FastAPI))
+        settings = edge.state.settings
+        protocol.serve_with(settings)
         known = known_paths(app for app, *_ in self.mount_apps)
-        return Door(app, known, edge, OperatorPort(edge, _metrics))
+        door = Door(app, known, edge, OperatorPort(edge, _metrics))
+        return Draining(door, settings.drain_s)
+
+
+def supervise_well() -> None:
+    """In the first process, before it has workers.
+
+    - A worker that dies is replaced wherever the service runs: in a container, told by its
+      environment, BentoML would go on with those that are left, slower and slower, until none is.
+    - SIGTERM is heard whenever it comes: circus forgets it while it starts or looks after workers.
+    """
+    serving.running_inside_container = lambda: False
+    SysHandler.quit = _quit
+
+
+def _quit(self: SysHandler) -> None:
+    """In place of circus' own, which asks once and takes a no."""
+    controller = self.controller
+
+    def ask() -> None:
+        if not controller.arbiter._stopping:
+            controller.dispatch((None, make_json("quit")))
+            controller.loop.call_later(_ASK_AGAIN_S, ask)
+
+    controller.loop.add_callback_from_signal(ask)
+
+
+_ASK_AGAIN_S = 0.2
 
 
 def _metrics() -> tuple[bytes, str]:

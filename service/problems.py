@@ -145,6 +145,16 @@ def unrecorded() -> Problem:
     )
 
 
+def stopping() -> Problem:
+    return Problem(
+        503,
+        "stopping",
+        "No longer ready",
+        "this one answers what has come and then stops; send requests to another",
+        {"Retry-After": "1"},
+    )
+
+
 def no_generator() -> Problem:
     return Problem(
         503,

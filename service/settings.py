@@ -95,6 +95,13 @@ class Settings(BaseSettings):
         default=5, ge=0, description="more, for each hour of signal in it"
     )
 
+    drain_s: float = Field(
+        default=0,
+        ge=0,
+        description="that a worker told to stop goes on answering, not ready: longer than those "
+        "who send it requests take to notice",
+    )
+
     engine_threads: int = Field(
         default=os.cpu_count() or 1, ge=1, description="parallel model runs"
     )

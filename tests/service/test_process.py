@@ -136,8 +136,9 @@ def test_what_was_accepted_is_answered_before_the_service_ends(
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("surroundings", [{}, {"BENTOML_CONTAINERIZED": "true"}], ids=str)
 def test_a_killed_worker_takes_only_its_own_requests_with_it(
-    tmp_path: Path, record: Record
+    tmp_path: Path, record: Record, surroundings: dict[str, str]
 ) -> None:
     body = as_npz(record)
 
@@ -147,7 +148,7 @@ def test_a_killed_worker_takes_only_its_own_requests_with_it(
         except httpx.TransportError:
             return None  # the connection of a request that it had taken breaks
 
-    with running_service(tmp_path, ECG_WORKERS="2") as service:
+    with running_service(tmp_path, ECG_WORKERS="2", **surroundings) as service:
         before = set(service.worker_pids())
         assert len(before) == 2
         os.kill(min(before), signal.SIGKILL)
