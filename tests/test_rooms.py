@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 ROOMS = ("ecg", "training", "service", "loadtest")
 FORBIDDEN = {
-    "ecg": {"torch", "bentoml", "training", "service", "loadtest", "tests"},
+    "ecg": {"torch", "bentoml", "training", "service", "loadtest", "tests", "wfdb", "pandas"},
     "training": {"service", "bentoml", "loadtest", "tests"},
     "service": {"torch", "training", "loadtest", "tests"},
     "loadtest": {"training", "service", "torch", "tests"},

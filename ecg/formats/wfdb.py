@@ -1,7 +1,7 @@
-"""WFDB: a header and its signal files, read by PhysioNet's own library, without touching a disk.
+"""WFDB: a header and its signal files, PhysioNet's format.
 
-The library opens paths, and knows cloud paths by their protocol; fsspec's `memory://` is added to
-them, so that a record in memory is read like any other.
+PhysioNet's own library reads paths, and brings pandas with it; the tests hold that what is read
+here is what it reads.
 """
 
 from __future__ import annotations
@@ -9,52 +9,22 @@ from __future__ import annotations
 import io
 import math
 import posixpath
-import uuid
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import fsspec
 import numpy as np
-import wfdb
-from wfdb.io import _coreio
-from wfdb.io.header import rx_record, rx_signal
 
-from ecg.errors import EcgError, UnreadableError, UnservableError
-from ecg.formats import wfdb_stored
+from ecg.errors import UnreadableError, UnservableError
+from ecg.formats import wfdb_header, wfdb_samples, wfdb_stored
 from ecg.formats.channels import ignored_names
 from ecg.formats.source import File, Hints
+from ecg.formats.wfdb_header import Header, Signal
 from ecg.leads import canonical
-from ecg.limits import Limits
-from ecg.record import (
-    VOLTAGES,
-    Meta,
-    Record,
-    check_channels,
-    check_fs,
-    check_not_too_long,
-    make_record,
-    make_stored_record,
-)
+from ecg.record import VOLTAGES, Meta, Record, make_record, make_stored_record
 
-if "memory://" not in _coreio.CLOUD_PROTOCOLS:
-    _coreio.CLOUD_PROTOCOLS.append("memory://")
-
-READ_BYTES = 8  # a sample in each of the library's two arrays
-UNSAID_FS = 250.0  # header(5)
+READ_BYTES = 16  # a value as it is stored and as a float
 Ignored = tuple[str, ...]
 NAME = "record"  # where nobody gave another
-_BYTES = {  # a sample
-    "8": 1,
-    "16": 2,
-    "24": 3,
-    "32": 4,
-    "61": 2,
-    "80": 1,
-    "160": 2,
-    "212": 3 / 2,
-    "310": 4 / 3,
-    "311": 4 / 3,
-}
 MAX_GAIN = 10_000  # units a mV: 0.1 uV each
 _LARGEST, _MISSING = 32_767, -32_768  # of format 16
 
@@ -91,28 +61,19 @@ def read(header: File, files: Sequence[File], hints: Hints) -> Record:
                 "a zip or a folder of a zip of its own"
             )
         contents[posixpath.basename(name)] = sent[0]
-    n_values = _check_sizes(header, contents, hints.limits)
-    folder, name = f"memory://{uuid.uuid4().hex}", uuid.uuid4().hex
-    memory = fsspec.filesystem("memory")
-    try:
-        # Only what was checked is read, and no comments, in which patients are described.
-        memory.pipe(f"{folder}/{name}.hea", "\n".join(_lines(header)).encode())
-        if wfdb_stored.may_stay(contents):
-            head = wfdb.rdheader(f"{folder}/{name}")
-            if isinstance(head, wfdb.Record) and wfdb_stored.can_stay(head):
-                return _where_it_lies(head, contents, hints)
-        hints.limits.check_unpacked(READ_BYTES * n_values)
-        for signal_name, content in contents.items():
-            memory.pipe(f"{folder}/{signal_name}", content)
-        record = wfdb.rdrecord(f"{folder}/{name}")
-        assert isinstance(record, wfdb.Record)
-    except EcgError:
-        raise
-    except Exception:  # the library leaks many kinds; all mean that the bytes are not a record
-        raise UnreadableError("a WFDB header that its signal files contradict") from None
-    finally:
-        memory.rm(folder, recursive=True)
-    return _to_record(record, hints)
+    limits = hints.limits
+    head = wfdb_header.parse(_lines(header), contents, limits)
+    rows, leads, ignored = _chosen(head, hints)
+    factors = _factors(head, rows)
+    if wfdb_stored.can_stay(head):
+        stored = wfdb_stored.stored(head, contents, rows, factors)
+        return make_stored_record(stored, head.fs, leads, Meta(None, ignored), limits)
+    limits.check_unpacked(READ_BYTES * head.n_values)
+    sig = np.empty((len(rows), head.n_samples))
+    for i, row in _physical(head, contents, rows):
+        sig[rows.index(i)] = row
+    sig *= np.array(factors)[:, None]
+    return make_record(sig, head.fs, leads, "mV", Meta(None, ignored), limits)
 
 
 def write(record: Record) -> bytes:
@@ -155,34 +116,46 @@ def _gain(row: np.ndarray) -> float:
     return min(fits, MAX_GAIN)
 
 
-def _to_record(record: wfdb.Record, hints: Hints) -> Record:
-    """The channels that are leads, in mV; others are named as ignored."""
-    signals = record.p_signal
-    if signals is None:
-        raise UnreadableError("a WFDB record without signals")
-    rows, leads, ignored = _chosen(record, hints)
-    sig = np.empty((len(rows), len(signals)), dtype=np.float64)
-    for row, (i, factor) in enumerate(zip(rows, _factors(record, rows), strict=True)):
-        sig[row] = signals[:, i] * factor
-    return make_record(sig, record.fs, leads, "mV", Meta(None, ignored), hints.limits)
+def _physical(
+    header: Header, contents: Mapping[str, bytes], rows: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each of the signals `rows` and its samples in its unit, float64 [time], NaN where one is
+    missing; of several a frame, their mean."""
+    for name, inside in header.files.items():
+        view = memoryview(contents[name])[header.signals[inside[0]].offset :]
+        widths = [header.signals[i].per_frame for i in inside]
+        fmt = header.signals[inside[0]].fmt
+        frames = wfdb_samples.values(view, fmt, header.n_samples * sum(widths))
+        frames = frames.reshape(header.n_samples, sum(widths))
+        for i, end, width in zip(inside, np.cumsum(widths), widths, strict=True):
+            if i in rows:
+                yield i, _one(header.signals[i], frames[:, end - width : end])
 
 
-def _where_it_lies(head: wfdb.Record, contents: Mapping[str, bytes], hints: Hints) -> Record:
-    """The same of a long record, whose samples are left in their files."""
-    rows, leads, ignored = _chosen(head, hints)
-    stored = wfdb_stored.stored(head, contents, rows, _factors(head, rows))
-    return make_stored_record(stored, head.fs, leads, Meta(None, ignored), hints.limits)
+def _one(signal: Signal, stored: np.ndarray) -> np.ndarray:
+    """One signal's samples in its unit [time] of the values stored for it [frame, in the frame]."""
+    if signal.fmt == wfdb_samples.DIFFERENCES:
+        steps = stored.reshape(-1).cumsum(dtype=np.int64) + signal.first
+        stored = steps.reshape(stored.shape)
+    sig = stored.astype(np.float64)
+    sig -= signal.zero
+    sig /= signal.gain
+    if signal.fmt in wfdb_samples.MISSING:
+        sig[stored == wfdb_samples.MISSING[signal.fmt]] = np.nan
+    sig = sig.mean(axis=1) if signal.per_frame > 1 else sig[:, 0]
+    if signal.skew:
+        sig[: len(sig) - signal.skew] = sig[signal.skew :].copy()
+        sig[len(sig) - signal.skew :] = np.nan
+    return sig
 
 
-def _chosen(record: wfdb.Record, hints: Hints) -> tuple[list[int], list[str | None], Ignored]:
+def _chosen(header: Header, hints: Hints) -> tuple[list[int], list[str | None], Ignored]:
     """The channels that are leads, which those are, and the names of the others."""
-    names = record.sig_name or []
-    if not names:
-        raise UnreadableError("a WFDB record without signals")
-    leads = [canonical(name or "") for name in names]
+    names = [signal.name for signal in header.signals]
+    leads = [canonical(name) for name in names]
     if len(names) == 1 and hints.leads is not None:
         leads = [canonical(hints.leads[0])]
-    elif len(names) == 1 and (names[0] or "").strip().upper() == "ECG":
+    elif len(names) == 1 and names[0].strip().upper() == "ECG":
         leads = ["I"]  # a hand-held recorder's only channel lies along lead I
     rows = [i for i, name in enumerate(leads) if name is not None]
     if not rows:
@@ -191,59 +164,13 @@ def _chosen(record: wfdb.Record, hints: Hints) -> tuple[list[int], list[str | No
     return rows, [leads[i] for i in rows], ignored_names(others)
 
 
-def _factors(record: wfdb.Record, rows: Sequence[int]) -> list[float]:
+def _factors(header: Header, rows: Sequence[int]) -> list[float]:
     """mV in the unit of each of the channels `rows`."""
-    units = record.units or []
-    factors = [VOLTAGES.get(units[i].lower()) for i in rows]
+    factors = [VOLTAGES.get(header.signals[i].unit.lower()) for i in rows]
     for i, factor in zip(rows, factors, strict=True):
         if factor is None:
             raise UnservableError("a lead is not in V, mV, uV or nV", f"units[{i}]")
     return [factor for factor in factors if factor is not None]
-
-
-def _check_sizes(header: File, contents: Mapping[str, bytes], limits: Limits) -> int:
-    """How many values a header promises; refused where that is more than its files hold or than
-    the limits allow, before any of it is allocated.
-
-    The fields are taken by the library's own patterns: what is checked is what it will read.
-    """
-    lines = _lines(header)
-    record = rx_record.match(lines[0]) if lines else None
-    if record is None:
-        raise UnreadableError("a WFDB header without a proper record line")
-    if record["n_seg"]:
-        raise UnservableError("a multi-segment WFDB record; send each segment by itself")
-    signals = [match for line in lines[1:] if (match := rx_signal.match(line))]
-    if not record["n_sig"] == str(len(signals)) == str(len(lines) - 1) or not signals:
-        raise UnreadableError("a WFDB header that does not describe the signals it announces")
-    check_channels(len(signals), limits)
-    if any(signal["fmt"] not in _BYTES for signal in signals):
-        raise UnservableError(f"a WFDB storage format that is not read: {', '.join(_BYTES)} are")
-    n_samples = _number(record["sig_len"]) if record["sig_len"] else None
-    for name in dict.fromkeys(signal["file_name"] for signal in signals):
-        inside = [signal for signal in signals if signal["file_name"] == name]
-        a_frame = sum(_number(s["samps_per_frame"], 1) for s in inside) * _BYTES[inside[0]["fmt"]]
-        start = _number(inside[0]["byte_offset"])
-        held = len(contents[name]) - start
-        if n_samples is None:  # as the library does, out of the first file
-            n_samples = int(held / a_frame) if a_frame else 0
-        if math.floor(n_samples * a_frame) > held:
-            raise UnreadableError(
-                f"the header promises {n_samples} samples; the signal file is too short for them"
-            )
-        if max(_number(s["skew"]) for s in inside) > n_samples:
-            raise UnreadableError("the header shifts a signal by more than its length")
-    assert n_samples is not None  # there is a signal, and it has a file
-    fs = check_fs(record["fs"] or UNSAID_FS, limits)
-    check_not_too_long(n_samples, fs, limits)
-    return n_samples * sum(_number(signal["samps_per_frame"], 1) for signal in signals)
-
-
-def _number(digits: str, default: int = 0) -> int:
-    try:
-        return int(digits) if digits else default
-    except ValueError:  # thousands of digits
-        raise UnreadableError("a WFDB header with an impossible number") from None
 
 
 def _lines(header: File) -> list[str]:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import fsspec
 import numpy as np
 import pytest
 import wfdb
@@ -12,13 +11,6 @@ from ecg.formats import File, Hints, read
 from ecg.record import Stored
 from tests.conftest import DATA, wfdb_files
 from tests.service.bodies import as_zip
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_in_memory():
-    """Whatever a test reads or fails to read, the in-memory file system is empty after it."""
-    yield
-    assert fsspec.filesystem("memory").find("/") == []
 
 
 def written(folder, sig, names, fs=100, units=None, **options):
