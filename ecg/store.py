@@ -86,15 +86,23 @@ class Generator:
 def load_generator(folder: Path, device: Device = "auto", threads: int = 1) -> Generator:
     """The model in `folder`, or StoreError; arguments as for `load_classifier`."""
     card = read_card(folder / CARD, GeneratorCard)
-    denoiser, used = open_session(_verified(folder / DENOISER, card.sha256), device, threads)
-    wide = next(i.shape[1] for i in denoiser.get_inputs() if i.name == "labels")
+    denoiser = _verified(folder / DENOISER, card.sha256)
+    decoder = _verified(folder / DECODER, card.decoder_sha256)
+    return open_generator(card, denoiser, decoder, device, threads)
+
+
+def open_generator(
+    card: GeneratorCard, denoiser: bytes, decoder: bytes, device: Device, threads: int = 1
+) -> Generator:
+    """From verified weights, wherever they came from; StoreError where they cannot be run."""
+    session, used = open_session(denoiser, device, threads)
+    wide = next(i.shape[1] for i in session.get_inputs() if i.name == "labels")
     if wide != n_features(card.statements):
         raise StoreError(
-            f"{folder / DENOISER} takes {wide} label features, this version gives "
+            f"{card.name}'s {DENOISER} takes {wide} label features, this version gives "
             f"{n_features(card.statements)}: export it again with the version that trained it"
         )
-    decoder, _ = open_session(_verified(folder / DECODER, card.decoder_sha256), device, threads)
-    return Generator(card, used, denoiser, decoder)
+    return Generator(card, used, session, open_session(decoder, device, threads)[0])
 
 
 def cuda_offered() -> bool:

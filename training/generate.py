@@ -2,7 +2,8 @@
 
     python -m training.generate --label abnormal -n 20000 --out set.npz
 
-Interrupted, the same command goes on from the last shard.
+Interrupted, the same command goes on from the last shard. With --ray the machines of a Ray cluster
+make them, the same ones; what is needed there is in README.md.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,10 +25,12 @@ from ecg.draw import print_png
 from ecg.generated import Generated, csv_rows, implied, twelve_leads, wfdb_record, write_npz
 from ecg.generation import generate_many
 from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, Labels
-from ecg.store import Generator, load_generator
+from ecg.store import DECODER, DENOISER, Generator, load_generator
+from training import cluster
 
 SHARD = 1000  # ECGs of 32 kB each
 SUBSTRATES = ("normal", "abnormal")
+MACHINES = "machines.json"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Plan:
     """Everything that the ECGs of a set depend on, but for how many there are."""
 
     sha256: str
+    decoder_sha256: str
     seed: int
     labels: tuple[Labels, ...]  # row i has labels[i % len(labels)]
     num_steps: int
@@ -48,32 +53,72 @@ def main() -> None:
     out: Path = args.out
     if out.exists():
         raise SystemExit(f"{out} is there already: remove it, or name another")
-    generator = load_generator(args.store / args.name, args.device)
+    if args.ray and args.workers:
+        raise SystemExit("--workers is for this machine: with --ray each core takes a batch")
+    if args.ray and args.device == "auto":
+        args.device = "cpu"  # not whatever each machine happens to have
+    generator = load_generator(args.store / args.name, "cpu" if args.ray else args.device)
     parts = out.with_name(f"{out.name}.parts")
     plan = begin(parts, generator, args)
+    todo = [rows for rows in shard_rows(args.n) if not is_whole(shard(parts, rows), rows)]
+    with (
+        tqdm(
+            total=args.n, unit=" ECGs", mininterval=2, initial=args.n - sum(map(len, todo))
+        ) as bar,
+        maker(generator, plan, args, bar) as make,
+    ):
+        made = make(todo)
+        for rows in todo:
+            done: list[np.ndarray] = []
+            while sum(map(len, done)) < len(rows):
+                sig, machine = next(made)
+                note(parts, machine)
+                done.append(sig)
+                bar.update(len(sig))
+            save(shard(parts, rows), np.concatenate(done))
+    write(out, parts, args.n, plan, generator.card.fs)
+    draw(out, parts, min(args.png, args.n), plan, generator.card.fs)
+    print(f"{args.n} ECGs in {out}; seed {plan.seed}")
+    if len(kinds := machines(parts)) > 1:
+        print(f"Their last digits depend on which of these made them: {'; '.join(kinds)}")
+    shutil.rmtree(parts)
+
+
+@contextmanager
+def maker(
+    generator: Generator, plan: Plan, args: argparse.Namespace, bar: tqdm
+) -> Iterator[Callable[[list[range]], Iterator[tuple[np.ndarray, str]]]]:
+    """What makes the rows of shards: here, or on a Ray cluster. It yields mV [k, 8, time] in the
+    rows' order, none of two shards, with the kind of machine that made them."""
     diffusion = generator.card.diffusion.model_copy(
         update={"num_steps": plan.num_steps, "guidance_scale": plan.guidance_scale}
     )
-    with tqdm(total=args.n, unit=" ECGs", mininterval=2) as bar:
-        for start in range(0, args.n, SHARD):
-            rows = range(start, min(start + SHARD, args.n))
-            path = parts / f"{start:09d}.npy"
-            if not is_whole(path, rows):
-                labels = [plan.of(row) for row in rows]
-                done = []
-                for sig in generate_many(
-                    generator, labels, rows, plan.seed, diffusion,
-                    workers=args.workers, batch_size=args.batch_size,
-                ):  # fmt: skip
-                    done.append(sig)
-                    bar.update(len(sig))
-                save(path, np.concatenate(done))
-            else:
-                bar.update(len(rows))
-    write(out, parts, args.n, plan, generator.card.fs)
-    draw(out, parts, min(args.png, args.n), plan, generator.card.fs)
-    shutil.rmtree(parts)
-    print(f"{args.n} ECGs in {out}; seed {plan.seed}")
+
+    def here(shards: list[range]) -> Iterator[tuple[np.ndarray, str]]:
+        machine, workers = cluster.machine(generator.device), args.workers or os.cpu_count() or 1
+        for rows in shards:
+            for sig in generate_many(
+                generator, [plan.of(row) for row in rows], rows, plan.seed, diffusion,
+                workers=workers, batch_size=args.batch_size,
+            ):  # fmt: skip
+                yield sig, machine
+
+    if not args.ray:
+        yield here
+        return
+    task = cluster.Task(
+        sha256={DENOISER: plan.sha256, DECODER: plan.decoder_sha256},
+        seed=plan.seed,
+        diffusion=diffusion,
+        batch_size=args.batch_size,
+        device=args.device,
+        versions=cluster.versions(),
+    )
+    with cluster.connected(args.ray, args.device) as cores:
+        sent = cluster.read(args.store / args.name)
+        yield lambda shards: cluster.generate_on(
+            cores, sent, task, plan.of, cluster.pieces(shards, args.batch_size), bar.write
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,8 +145,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--store", type=Path, default=Path("models_store"))
     p.add_argument("--name", default="ldm")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="batches at a time")
+    p.add_argument("--workers", type=int, help="batches at a time; this machine's cores")
     p.add_argument("--batch-size", type=int, default=16, help="16 for a CPU, 256 for a GPU")
+    p.add_argument(
+        "--ray", metavar="ADDRESS",
+        help="of the cluster that makes them: HOST:PORT of its head, auto for the one that this "
+        "machine is part of, local for this machine alone; --device auto is cpu there",
+    )  # fmt: skip
     return p
 
 
@@ -122,6 +172,7 @@ def begin(parts: Path, generator: Generator, args: argparse.Namespace) -> Plan:
         seed = before["seed"] if before else secrets.randbelow(2**53)
     plan = Plan(
         sha256=generator.card.sha256,
+        decoder_sha256=generator.card.decoder_sha256,
         seed=seed,
         labels=labels,
         num_steps=args.num_steps or default.num_steps,
@@ -159,6 +210,27 @@ def asked(args: argparse.Namespace, covered: Sequence[str]) -> tuple[Labels, ...
     return tuple(labels)
 
 
+def shard_rows(n: int) -> Iterator[range]:
+    """The rows of each shard."""
+    return (range(start, min(start + SHARD, n)) for start in range(0, n, SHARD))
+
+
+def shard(parts: Path, rows: range) -> Path:
+    return parts / f"{rows.start:09d}.npy"
+
+
+def note(parts: Path, machine: str) -> None:
+    """That this kind of machine made some of the set."""
+    if machine not in (kinds := machines(parts)):
+        (parts / MACHINES).write_text(json.dumps([*kinds, machine]))
+
+
+def machines(parts: Path) -> list[str]:
+    """The kinds of machine that made the set, one after another."""
+    path = parts / MACHINES
+    return json.loads(path.read_text()) if path.exists() else []
+
+
 def is_whole(path: Path, rows: range) -> bool:
     return path.exists() and len(np.load(path, mmap_mode="r")) == len(rows)
 
@@ -173,8 +245,8 @@ def save(path: Path, sig: np.ndarray) -> None:
 
 def shards(parts: Path, n: int) -> Iterator[np.ndarray]:
     """The set's ECGs, mV [k, 12, time] at a time."""
-    for start in range(0, n, SHARD):
-        yield twelve_leads(np.load(parts / f"{start:09d}.npy"))
+    for rows in shard_rows(n):
+        yield twelve_leads(np.load(shard(parts, rows)))
 
 
 def write(out: Path, parts: Path, n: int, plan: Plan, fs: float) -> None:
