@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service import binding, database, problems
-from service.caller import caller_of
+from service.caller import OPEN, caller_of
 from service.chain import Chain, Key, new_entry, read_keys
 from service.metrics import AUDIT_ROWS
 from service.problems import Problem
@@ -36,9 +36,10 @@ UNKNOWN = "unknown"  # who asks without a key
 class Audit:
     """What the edge does with a recorder: one a worker."""
 
-    def __init__(self, recorder: Recorder, models: dict[str, str]) -> None:
-        """`models`: the SHA-256 of the one that answers at an endpoint."""
-        self._recorder, self._models = recorder, models
+    def __init__(self, recorder: Recorder, models: dict[str, str], guarded: bool) -> None:
+        """`models`: the SHA-256 of the one that answers at an endpoint; `guarded`: keys are asked
+        for."""
+        self._recorder, self._models, self._guarded = recorder, models, guarded
         self._refusals: dict[Alike, int] = {}  # since `_since`
         self._since = 0.0
 
@@ -54,7 +55,7 @@ class Audit:
             settings.audit_when_away == "spool",
         )
         await asyncio.to_thread(recorder.open)
-        return cls(recorder, models)
+        return cls(recorder, models, binding.required(settings.access))
 
     @property
     def away(self) -> bool:
@@ -92,8 +93,9 @@ class Audit:
         self, scope: Scope, endpoint: str, problem: Problem, request_id: str
     ) -> None:
         """Returns once the refusal may be sent, which it may in any case: it holds nothing."""
-        caller = UNKNOWN if problem.status == 401 else caller_of(scope).id
-        alike = Alike(caller, endpoint, _outcome(problem, problem.status))
+        caller = caller_of(scope)
+        who = UNKNOWN if self._guarded and caller is OPEN else caller.id
+        alike = Alike(who, endpoint, _outcome(problem, problem.status))
         now = time.monotonic()
         if now - self._since > SUM_S:
             self._since, self._refusals = now, {}
@@ -136,9 +138,7 @@ class Refusal(Response):
 
 
 def wanted(settings: Settings) -> bool:
-    if settings.audit == "auto":
-        return binding.reachable_from_elsewhere()
-    return settings.audit == "on"
+    return binding.required(settings.audit)
 
 
 def ready(app: FastAPI) -> bool:

@@ -138,7 +138,7 @@ _PROBLEMS = {
     422: "Read, but not something that can be answered",
     429: "Overloaded; see Retry-After",
     500: "Internal error",
-    503: "No answer in time; see Retry-After",
+    503: "No answer in time, or none that can be recorded; see Retry-After",
 }
 
 
