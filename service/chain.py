@@ -198,6 +198,13 @@ def read_keys(path: Path | None) -> list[Key]:
 _INSERT = f"INSERT INTO audit ({', '.join((*COLUMNS, 'hash'))}) VALUES "
 _HEAD = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
 
+# Of PostgreSQL: durable whatever the server's default, and let go of where we are gone.
+_BEGIN = (
+    "BEGIN; SET LOCAL synchronous_commit = on; "
+    "SET LOCAL idle_in_transaction_session_timeout = '10s'; "
+    f"SELECT pg_advisory_xact_lock({_LOCK}); {_HEAD}"
+)
+
 
 class Chain:
     """The chain's end, for one thread: over one connection, which is kept.
@@ -295,10 +302,7 @@ class Chain:
         """Hold the chain's end until the transaction's."""
         if self.remote:
             # one round trip; each statement sees what was committed before it began
-            cursor.execute(
-                f"BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_advisory_xact_lock({_LOCK}); "
-                + _HEAD
-            )
+            cursor.execute(_BEGIN)
             while cursor.nextset():
                 pass
         else:

@@ -18,14 +18,13 @@ TABLES = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
 )
 BUSY_S = 10  # that a writer waits for another's transaction
-# A server that does not answer counts as away, and one that lost us lets go of its locks.
+# A server that does not answer counts as away.
 _PATIENCE = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,
-    "options": "-c idle_in_transaction_session_timeout=10s",
 }
 
 

@@ -188,7 +188,7 @@ _PROBLEMS = {
     422: "Read, but not something that can be answered",
     429: "Overloaded; see Retry-After",
     500: "Internal error",
-    503: "No answer in time, see Retry-After, or no model for it",
+    503: "No answer in time, or none that can be recorded, see Retry-After; or no model for it",
 }
 _AT_THE_DOOR = (401, 403, 429, 503)
 _HEADERS: dict[str, Any] = {

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from ecg.record import Record
-from service import auditor, binding, database
+from service import auditor, database
 from service.audit import wanted
 from service.chain import Row
 from service.settings import Settings
