@@ -60,9 +60,9 @@ def supervise_well() -> None:
     SysHandler.quit = _quit
 
 
-def _quit(handler: SysHandler) -> None:
+def _quit(self: SysHandler) -> None:
     """In place of circus' own, which asks once and takes a no."""
-    controller = handler.controller
+    controller = self.controller
 
     def ask() -> None:
         if not controller.arbiter._stopping:
