@@ -27,7 +27,7 @@ def test_the_configuration_is_valid_and_kills_no_session() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_updates_under_load_fail_no_request() -> None:
     found = roll(4, DRAIN_S)
     assert found["failures"] == []
@@ -40,7 +40,7 @@ def test_updates_under_load_fail_no_request() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_without_the_drain_the_same_updates_fail_requests() -> None:
     """Or the test above would show nothing."""
     assert roll(4, 0)["failed"] > 0
