@@ -10,7 +10,7 @@ import base64
 import binascii
 import zlib
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element  # nosec B405  # a type: defusedxml parses
 
 import numpy as np
 
