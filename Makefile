@@ -34,7 +34,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help serve key test loadtest lint train-env lock bento image clean chromium wrk
+.PHONY: help serve key test loadtest lint audit train-env lock bento image clean chromium wrk
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 11
@@ -64,6 +64,22 @@ lint: .venv-test/installed ## ruff everywhere, pyright on ecg and service
 	.venv-test/bin/ruff check
 	.venv-test/bin/ruff format --check
 	.venv-test/bin/pyright --pythonpath .venv-test/bin/python
+
+# bandit passes over assert, by which pyright learns what is not None and no input is checked, and
+# over the import of subprocess, since each use of it is looked at. pip-audit would pass over what it
+# cannot ask about, hence --strict; the locks are audited one by one, and torch, which is in none.
+PIP_AUDIT := .venv-test/bin/pip-audit --strict --disable-pip --progress-spinner off
+ADVISORIES := https://pypi.org/pypi/pip/25.0/json
+audit: .venv-test/installed ## bandit over the code, pip-audit over the locks (asks pypi.org)
+	.venv-test/bin/bandit --quiet --recursive --skip B101,B404 ecg service training loadtest
+	@.venv-test/bin/python -c 'import urllib.request as u; u.urlopen("$(ADVISORIES)", timeout=30)' \
+		2>/dev/null || { echo "No dependency was audited: $(ADVISORIES) does not answer, and PyPI's" \
+		"advisories are where known holes are looked up. Run this where it does." >&2; exit 1; }
+	@echo '$(TORCH)' > .venv-test/torch.txt
+	@failed=; for lock in requirements/*.txt; do \
+		echo "$$lock:"; $(PIP_AUDIT) --require-hashes -r $$lock || failed=1; done; \
+		echo '$(TORCH):'; $(PIP_AUDIT) --no-deps -r .venv-test/torch.txt || failed=1; \
+		test -z "$$failed"
 
 train-env: .venv-test/installed ## set up what training needs: torch and more, in .venv-test
 

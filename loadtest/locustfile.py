@@ -68,7 +68,7 @@ class Stream(FastHttpUser):
     @task
     def arrivals(self) -> None:
         options = self.environment.parsed_options
-        rng = random.Random()
+        rng = random.Random()  # nosec B311  # draws the load
         draw = drawn(options.scenario, options.malformed, rng)
         began = time.perf_counter() + rng.random() / options.rate_each  # users are not in step
         under_way = Group()

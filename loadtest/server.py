@@ -68,7 +68,7 @@ def serving(
         log = Path(folder) / "log"
         surroundings = {**os.environ, "BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True"}
         with log.open("wb") as out:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # nosec B603  # a command of ours, without a shell
                 [part.format(port=port) for part in command],
                 cwd=ROOT,
                 env={**surroundings, **(environment or {})},

@@ -15,9 +15,16 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from ecg.formats import File, Hints, read
 from ecg.record import Record
+
+# A busy machine is no reason to fail, and what is found must be found again; `long` looks further,
+# somewhere else each time.
+settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.register_profile("long", deadline=None, database=None, max_examples=1000)
+settings.load_profile(os.environ.get("ECG_PROPERTIES", "tests"))
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"

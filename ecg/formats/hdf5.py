@@ -106,7 +106,7 @@ def _unpadded(sig: np.ndarray) -> np.ndarray:
 
 def _apart(content: bytes, max_unpacked: int) -> tuple[dict[str, Any], np.ndarray]:
     """What the file says, and its one array, read by another process. Errors: EcgError."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # nosec B603  # ourselves; the file comes through a pipe
         [sys.executable, "-P", str(PROGRAM), str(max_unpacked)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

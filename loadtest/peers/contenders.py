@@ -60,10 +60,12 @@ class Contender:
         if installed.exists() and installed.read_text() == wanted:
             return
         print(f"installing {installed.parent.name}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", installed.parent], check=True)
+        venv = [sys.executable, "-m", "venv", "--clear", installed.parent]
+        subprocess.run(venv, check=True)  # nosec B603  # no shell, nothing from outside
         pip = [installed.parent / "bin" / "python", "-m", "pip", "install", "--quiet",
                "--disable-pip-version-check"]  # fmt: skip
-        subprocess.run([*pip, "-r", HERE / f"requirements-{self.environment}.txt"], check=True)
+        wanted_file = HERE / f"requirements-{self.environment}.txt"
+        subprocess.run([*pip, "-r", wanted_file], check=True)  # nosec B603  # no shell, nothing else
         installed.write_text(wanted)
 
 

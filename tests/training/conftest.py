@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 
 from ecg.prepare import Preparation
 from ecg.record import Record
@@ -18,8 +17,6 @@ from tests.conftest import DATA
 from training.shards import CODES, Shard
 
 torch.set_num_threads(1)  # networks this small are not worth two
-settings.register_profile("tests", deadline=None, derandomize=True, database=None)
-settings.load_profile("tests")  # as in tests/ecg
 
 PTB_XL_ROWS = {
     "00009_lr": {
