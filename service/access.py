@@ -29,7 +29,7 @@ _NEEDED = (
 )
 _NO_KEY = "the key is not valid: it is unknown, or was revoked"
 _EXPIRED = "the key has expired; ask those who run this service for a new one"
-_DATABASE_S = 3.0  # that a request waits for it
+_DATABASE_S = 10.0  # that a request waits for it
 
 
 class Guard:
@@ -52,6 +52,10 @@ class Guard:
         secret = (settings.session_secret or "").encode() or rates.secret
         self._sessions = Sessions(secret, 60 * settings.session_minutes)
         self._open = {scope for scope in ("metrics", "docs") if getattr(settings, scope) == "open"}
+
+    def prepare(self) -> None:
+        """Ask for the keys before anybody comes with one; in the loop that will serve."""
+        self._keys.now()
 
     async def refusal(self, scope: Scope, receive: Receive) -> Response | None:
         """The answer to who may not, or has another way to go; None: let in, and to be `left`."""

@@ -67,6 +67,8 @@ class Door:
         if scope["type"] == "lifespan":
             logs.configure()
             logs.event("door", keys_asked=self.guard is not None)
+            if self.guard is not None:
+                self.guard.prepare()
             with self.beside:
                 await self.app(scope, receive, send)
             return
