@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -63,7 +63,15 @@ def url_without_generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 class running_service:
     """BentoML serving this checkout on a free port, in a process group of its own."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        target: str = "service.bento:EcgDirenet",
+        within: Sequence[str] = (),
+        **settings: str,
+    ) -> None:
+        """`within`: a command that runs the service's, given behind its own arguments."""
+        self.target, self.within = target, within
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -79,14 +87,15 @@ class running_service:
 
     def __enter__(self) -> running_service:
         command = [
-            *(sys.executable, "-m", "bentoml", "serve", "service.bento:EcgDirenet"),
+            *self.within,
+            *(sys.executable, "-m", "bentoml", "serve", self.target),
             *("--host", "127.0.0.1", "--port", str(self.port)),
         ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180  # a busy machine
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
