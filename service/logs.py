@@ -56,6 +56,8 @@ def hush() -> None:
     """From now on nothing in this process quotes a value: no other logger, no warning, and no
     exception that nobody caught. Memory is in no core file either."""
     logging.setLogRecordFactory(_Wordless)
+    # BentoML switches off every logger that it does not know; failures of tasks go to this one.
+    logging.getLogger("asyncio").disabled = False
     # The last resort of a logger without handlers has a handler of its own, and a broken handler
     # prints the record that it could not.
     logging.raiseExceptions = False

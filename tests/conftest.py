@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -77,9 +77,13 @@ class running_service:
         host: str = "127.0.0.1",
         tls: dict[str, str] | None = None,
         verify: ssl.SSLContext | bool = True,
+        target: str = "service.bento:EcgDirenet",
+        within: Sequence[str] = (),
         **settings: str,
     ) -> None:
-        """`tls`: BentoML's `--ssl-…` options; `verify`: how to ask whether it is ready then."""
+        """`tls`: BentoML's `--ssl-…` options; `verify`: how to ask whether it is ready then;
+        `within`: a command that runs the service's, given behind its own arguments."""
+        self.target, self.within = target, within
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -97,14 +101,15 @@ class running_service:
 
     def __enter__(self) -> running_service:
         command = [
-            *(sys.executable, "-m", "bentoml", "serve", "service.bento:EcgDirenet"),
+            *self.within,
+            *(sys.executable, "-m", "bentoml", "serve", self.target),
             *("--host", self.host, "--port", str(self.port), *self.options),
         ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180  # a busy machine
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 ready = httpx.get(f"{self.url}/readyz", timeout=2, verify=self.verify)

@@ -41,7 +41,9 @@ class Refused(Exception):
 
 def main() -> None:
     max_unpacked = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    most = 1 if hard == resource.RLIM_INFINITY else min(1, hard)  # 0 stops no collector: core(5)
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
     content = sys.stdin.buffer.read()
     limit(CPU_S, MEMORY + 2 * len(content))
     try:

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -119,3 +122,17 @@ def test_a_denoiser_of_other_label_features_is_refused(tmp_path):
     (folder / CARD).write_text(json.dumps({**card, "statements": card["statements"][1:]}))
     with pytest.raises(StoreError, match="takes 15 label features, this version gives 14"):
         load_generator(folder, "cpu")
+
+
+def test_the_runtime_keeps_nothing_of_its_own_and_tells_nobody(tmp_path):
+    code = """
+import sys
+from ecg.store import load_classifier
+from pathlib import Path
+load_classifier(Path(sys.argv[1]), "cpu")
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    command = [sys.executable, "-c", code, str(fake_model.store(tmp_path / "fake"))]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "HOME": str(home)}, check=True)
+    assert not list(home.rglob("*"))

@@ -55,9 +55,10 @@ def test_each_limit_can_be_lowered_and_raised(monkeypatch: pytest.MonkeyPatch, n
     assert getattr(Settings().limits, name) == getattr(LIMITS, name)
     setting = {"max_unpacked": "max_unpacked_mib"}.get(name, name)
     for by in (0.5, 2):
-        value = round(getattr(Settings(), setting) * by)
+        default = getattr(Settings(), setting)
+        value = type(default)(default * by)
         monkeypatch.setenv(f"ECG_{setting.upper()}", str(value))
-        assert getattr(Settings().limits, name) == round(getattr(LIMITS, name) * by, 1)
+        assert getattr(Settings().limits, name) == getattr(LIMITS, name) * by
         monkeypatch.delenv(f"ECG_{setting.upper()}")
 
 
