@@ -18,6 +18,7 @@ ARGS ?=
 BENTOFILE ?= bentofile.yaml
 TORCH := torch==2.13.0
 UV := uv==0.13.8
+CYCLONEDX := cyclonedx-bom==7.5.0
 
 # 2 is Python's ssl.CERT_REQUIRED
 TLS := $(if $(TLS_CERT),--ssl-certfile '$(TLS_CERT)' --ssl-keyfile '$(TLS_KEY)') \
@@ -34,7 +35,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help serve key test loadtest lint audit train-env lock bento image clean chromium wrk
+.PHONY: help serve key test loadtest lint audit train-env lock bento image sbom clean chromium wrk
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 11
@@ -100,14 +101,19 @@ bento: $(VENV)/installed .venv-uv/installed ## build the Bento, for a GPU; BENTO
 	@$(BENTOML) build -f $(BENTOFILE)
 	@echo "Bentos are in .bentoml/store. To serve one: BENTOML_HOME=.bentoml/store bentoml serve TAG"
 
-image: $(VENV)/installed .venv-uv/installed ## build the Bento and its image, with Docker or Podman
-	@engine=$$(for e in docker podman; do $$e info >/dev/null 2>&1 && echo $$e && break; done); \
-	test -n "$$engine" || { echo "make image needs Docker or Podman with a running engine:" \
-		"neither 'docker info' nor 'podman info' answers." >&2; exit 1; }; \
-	export BENTOML_CONTAINERIZE_BACKEND=$$engine; $(BENTOML) build -f $(BENTOFILE) --containerize
+image: $(VENV)/installed .venv-uv/installed ## build the Bento and its image, with Docker, Podman or Buildah
+	@deploy/images/engine.sh >/dev/null
+	@bento=$$($(BENTOML) build -f $(BENTOFILE) -o tag | sed -n 's/^__tag__://p' | tr : /) && \
+	deploy/images/build.sh .bentoml/store/bentos/$$bento \
+		ecg-direnet:$$(sed -n 's/^  device: //p' $(BENTOFILE)) $(ARGS)
+
+sbom: .venv-sbom/installed ## what the image has in it, as CycloneDX, from the lock; GPU=1
+	@mkdir -p .bentoml
+	.venv-sbom/bin/cyclonedx-py requirements requirements/serve-$(SERVING).txt \
+		--pyproject pyproject.toml --output-reproducible -o .bentoml/sbom-$(SERVING).json
 
 clean: ## remove environments, Bentos and caches; never runs/ or data/
-	rm -rf .venv .venv-gpu .venv-load .venv-peer-* .venv-test .venv-uv .bentoml .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-gpu .venv-load .venv-peer-* .venv-test .venv-uv .venv-sbom .bentoml .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed .venv-gpu/installed: %/installed: requirements/serve-$(SERVING).txt
@@ -129,6 +135,11 @@ clean: ## remove environments, Bentos and caches; never runs/ or data/
 .venv-uv/installed: Makefile
 	$(call new_environment,.venv-uv)
 	.venv-uv/$(PIP) $(UV)
+	@touch $@
+
+.venv-sbom/installed: Makefile
+	$(call new_environment,.venv-sbom)
+	.venv-sbom/$(PIP) $(CYCLONEDX)
 	@touch $@
 
 # The page's tests drive a real browser; without one they are skipped, visibly, but never in CI.
