@@ -25,6 +25,9 @@ BATCH_SIZE = Histogram(
 )
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 REQUESTS = Counter("ecg_requests", "Answers", ["endpoint", "status"])
+for _endpoint in ("classify", "print", "strip", "synthesize"):
+    for _status in (200, 429, 500, 503):  # a rate does not see the event with which a series begins
+        REQUESTS.labels(_endpoint, _status)
 REQUEST_SECONDS = Histogram(
     "ecg_request_seconds", "From a request's arrival to its answer", ["endpoint"], buckets=_SECONDS
 )
