@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 import platform
+import secrets
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -73,6 +74,9 @@ def connected(address: str, device: str) -> Iterator[Callable[[], int]]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address == "local":  # a token of its own: Ray would leave one in the home folder
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ModuleNotFoundError:
@@ -130,6 +134,11 @@ def in_one_line(error: BaseException) -> str:
     said = " ".join(str(error).split())
     if "Version mismatch" in said:
         return f"{said}: install the same Ray and Python on all machines (requirements/train.txt)"
+    if "Failed to connect to Ray cluster" in said:
+        return (
+            f"{said}: if that is a head of Ray, it may ask for a token: RAY_AUTH_MODE=token and "
+            "its RAY_AUTH_TOKEN are then needed here too"
+        )
     if "Could not find any running Ray instance" in said:
         return "this machine is part of no cluster: 'ray start --head', or name HOST:PORT"
     return said if isinstance(error, Refused | StoreError) else f"{type(error).__name__}: {said}"

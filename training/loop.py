@@ -1,7 +1,8 @@
 """The one training loop: read it from top to bottom; its parts are passed in.
 
-Runs the same on CPU, on one GPU and on many (Accelerate). A batch is a function of the step alone,
-so a resumed run sees what an uninterrupted one would have seen.
+Runs the same on CPU, on one GPU and on many, of one machine or several (Accelerate). A batch and
+the random numbers of a step are functions of the step and the process alone, so a resumed run sees
+what an uninterrupted one would have seen. Only the first process reads and writes the run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+from training import processes
 
 Batch = Mapping[str, Tensor]
 Batches = Callable[[int, int, int], Batch]  # (step, process, processes) -> this process's share
@@ -60,10 +63,24 @@ def train(
 ) -> None:
     """Train `model`, or go on from `run`'s checkpoint; leaves `best.pt` and `checkpoint.pt` there.
 
-    Stops early, resumably, after `minutes`.
+    Stops early, resumably, after `minutes`; SystemExit where another process of it is gone.
     """
-    accelerator = Accelerator(mixed_precision=config.precision)
+    with processes.none_lost():
+        _train(model, loss, batches, evaluate, config, run, minutes)
+
+
+def _train(
+    model: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    evaluate: Evaluate,
+    config: LoopConfig,
+    run: Path,
+    minutes: float,
+) -> None:
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=processes.on_cpu())
     set_seed(config.seed)
+    processes.share_of(config.batch_size)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
@@ -76,7 +93,8 @@ def train(
         total=config.steps, initial=state.step, unit=" steps", mininterval=5,
         disable=not accelerator.is_main_process,
     )  # fmt: skip
-    while state.step < config.steps and time.monotonic() - started < 60 * minutes:
+    while state.step < config.steps and not _is_late(started, minutes):
+        torch.manual_seed(processes.seed_of(config.seed, state.step))
         for group in optimizer.param_groups:
             group["lr"] = config.lr * _schedule(state.step, config)
         batch = batches(state.step, accelerator.process_index, accelerator.num_processes)
@@ -106,6 +124,13 @@ def train(
         _save(run / "checkpoint.pt", accelerator, model, ema, optimizer, state)
         writer.close()
     accelerator.wait_for_everyone()
+
+
+def _is_late(started: float, minutes: float) -> bool:
+    """By the first process's clock: all of them stop before the same step."""
+    if math.isinf(minutes):
+        return False
+    return processes.first_says(time.monotonic() - started >= 60 * minutes)
 
 
 @dataclass
@@ -166,7 +191,6 @@ def _save(
             "optimizer": optimizer.state_dict(),
             "step": state.step,
             "best": state.best,
-            "random": torch.get_rng_state(),
         },
     )
 
@@ -178,13 +202,15 @@ def _resume(
     ema: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> _State:
-    if not path.exists():
+    saved = None
+    if accelerator.is_main_process and path.exists():
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = processes.first_says(saved)
+    if saved is None:
         return _State()
-    saved = torch.load(path, map_location=accelerator.device, weights_only=True)
     accelerator.unwrap_model(model).load_state_dict(saved["model"])
     ema.load_state_dict(saved["ema"])
     optimizer.load_state_dict(saved["optimizer"])
-    torch.set_rng_state(saved["random"].cpu())
     return _State(saved["step"], saved["best"])
 
 

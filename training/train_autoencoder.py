@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from training import config as configs
+from training import processes
 from training.autoencoder import Autoencoder, AutoencoderConfig, ReconstructionLoss
 from training.loop import LoopConfig, train
 from training.shards import Shard, load_all
@@ -38,16 +39,18 @@ def main() -> None:
     config = configs.load(AutoencoderRun, "autoencoder", args.preset, args.overrides)
     set_seed(config.loop.seed)
     model = Autoencoder(config.model)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+    processes.say(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     if args.dry_run:
-        print(configs.dump(config))
+        processes.say(configs.dump(config))
         return
     parts = load_whole(args.data)
     training = np.concatenate([part.folds(TRAIN).sig for part in parts])
     held_out = np.concatenate([part.folds(CHOOSE).sig for part in parts])
-    print(f"{len(training)} training segments, {len(held_out)} of fold 9")
-    args.run.mkdir(parents=True, exist_ok=True)
-    (args.run / "run.json").write_text(configs.dump(config))
+    processes.say(f"{len(training)} training segments, {len(held_out)} of fold 9")
+    processes.agree(configs.dump(config), parts)
+    if processes.is_first():
+        args.run.mkdir(parents=True, exist_ok=True)
+        (args.run / "run.json").write_text(configs.dump(config))
     seed, size = config.loop.seed, config.loop.batch_size
 
     def batches(step: int, process: int, processes: int) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from training import config as configs
+from training import processes
 from training.batches import BatchConfig, TrainingBatches, lead_set_mask
 from training.loop import LoopConfig, Loss, train
 from training.metrics import auroc, common_columns, macro_auroc
@@ -58,12 +59,16 @@ def main() -> None:
     set_seed(config.loop.seed)
     model = PredNet(1 + len(statements), config.model)
     n_parameters = sum(p.numel() for p in model.parameters())
-    print(f"{n_parameters:,} parameters; the atrial substrate and {len(statements)} statements")
+    processes.say(
+        f"{n_parameters:,} parameters; the atrial substrate and {len(statements)} statements"
+    )
     if args.dry_run:
-        print(configs.dump(config))
+        processes.say(configs.dump(config))
         return
-    args.run.mkdir(parents=True, exist_ok=True)
-    save_run(args.run, config, statements, parts)
+    processes.agree(configs.dump(config), parts)
+    if processes.is_first():
+        args.run.mkdir(parents=True, exist_ok=True)
+        save_run(args.run, config, statements, parts)
     batches = TrainingBatches(
         training, columns(statements), config.loop.batch_size, config.loop.seed, config.batch
     )
@@ -101,10 +106,14 @@ def classification_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor
 
 
 def masked_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """Binary cross-entropy over what is known; unknown labels (-1) are masked."""
+    """Binary cross-entropy over what is known; unknown labels (-1) are masked.
+
+    Gradients are averaged over processes, of which each knows another number of labels: a label
+    counts the same in all of them.
+    """
     known = (label >= 0).float()
     bce = nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="none")
-    return (bce * known).sum() / known.sum().clamp(min=1)
+    return (bce * known).sum() / processes.mean_over_processes(known.sum()).clamp(min=1e-6)
 
 
 def distillation_loss(config: TeacherConfig, statements: tuple[str, ...]) -> Loss | None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from ecg.labels import features, n_features
 from training import config as configs
+from training import processes
 from training.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
 from training.latents import (
     LabelConfig,
@@ -57,13 +58,13 @@ def main() -> None:
     if args.initial:
         begin_from(args.initial, model, statements)
     n_parameters = sum(p.numel() for p in model.parameters())
-    print(f"{n_parameters:,} parameters; {len(statements)} statements")
+    processes.say(f"{n_parameters:,} parameters; {len(statements)} statements")
     if args.dry_run:
-        print(configs.dump(config))
+        processes.say(configs.dump(config))
         return
+    processes.agree(configs.dump(config), parts, [*autoencoder.parameters(), *model.parameters()])
     latents = encode_all(autoencoder, training, statements)
     offset, scale = normalisation(latents, config.model.sigma_data)
-    args.run.mkdir(parents=True, exist_ok=True)
     known = {
         "preset": args.preset,
         "config": json.loads(configs.dump(config)),
@@ -75,7 +76,9 @@ def main() -> None:
         "scale": scale.ravel().tolist(),
         "sources": {p.source: int(np.isin(p.strat_fold, TRAIN).sum()) for p in parts},
     }
-    (args.run / "run.json").write_text(json.dumps(known, indent=1))
+    if processes.is_first():
+        args.run.mkdir(parents=True, exist_ok=True)
+        (args.run / "run.json").write_text(json.dumps(known, indent=1))
 
     def batches_of(encoded: Latents) -> LatentBatches:
         return LatentBatches(encoded, statements, offset, scale, config.labels, config.loop)

@@ -20,15 +20,19 @@ OWN_PORTS = ("--min-worker-port", "0", "--max-worker-port", "0")
 MEMORY = ("--object-store-memory", str(100 * 2**20))
 
 
+def free_port() -> str:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
 class Nodes:
     """A head that computes nothing, and nodes of some cores each, which can be killed."""
 
     def __init__(self, *cores: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets: a short path
         self.running: list[subprocess.Popen] = []
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{s.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.head_and_cores = cores
 
     def __enter__(self) -> Nodes:
@@ -36,7 +40,7 @@ class Nodes:
             port = self.address.rpartition(":")[2]
             self.start(
                 *("--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false"),
-                *("--temp-dir", str(self.folder), "--ray-client-server-port", "0"),
+                *("--temp-dir", str(self.folder), "--ray-client-server-port", free_port()),
             )
             for n in self.head_and_cores:
                 self.add(n)
@@ -59,7 +63,7 @@ class Nodes:
                 stderr=out,
             )
         self.running.append(node)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while b"Ray runtime started" not in log.read_bytes():
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"no node of Ray:\n{log.read_text()[-2000:]}")

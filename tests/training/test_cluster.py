@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,19 @@ from training import cluster, generate
 STORE = ROOT / "models_store"
 SMALL = "from training import cluster, generate; generate.SHARD, cluster.ROWS = 64, 32; "
 BALANCED = ("--num-steps", 4, "--balance", "--seed", 7, "--batch-size", 8, "--store", STORE)
+
+
+pytestmark = pytest.mark.timeout(1200)  # a node takes seconds to start, on a busy machine minutes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def token() -> Iterator[None]:
+    """Of the clusters here, known to their processes alone. Before Ray is imported: it reads it
+    once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -53,15 +67,16 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of 200 from one core of this machine, by the command that its user types."""
     out = tmp_path_factory.mktemp("local") / "set.npz"
     done = begin(*BALANCED, "-n", 200, "--workers", 1, "--out", out)
-    assert done.wait(250) == 0
+    assert done.wait(900) == 0
     return out
 
 
-def begin(*arguments: object) -> subprocess.Popen:
+def begin(*arguments: object, **environment: str) -> subprocess.Popen:
     """The command in a process of its own, with small shards and tasks."""
     return subprocess.Popen(
         [sys.executable, "-c", f"{SMALL}generate.main()", *map(str, arguments)],
         cwd=ROOT,
+        env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -77,7 +92,7 @@ def sha256(out: Path) -> str:
     return digest.hexdigest()
 
 
-def until(condition, seconds: float = 120.0) -> None:
+def until(condition, seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came about"
@@ -145,7 +160,7 @@ def test_a_node_killed_midway_loses_and_doubles_nothing(local: Path, tmp_path: P
         until(lambda: rays.is_at_work(doomed))
         rays.kill(doomed)
         assert not out.exists(), "it was killed midway"
-        _, said = command.communicate(timeout=280)
+        _, said = command.communicate(timeout=900)
         assert command.returncode == 0, said
     assert "200/200" in said
     assert sha256(out) == sha256(local)
@@ -184,7 +199,7 @@ def test_a_node_that_joins_takes_part(local: Path, tmp_path: Path) -> None:
         late = growing.add(1)
         until(lambda: rays.is_at_work(late) or command.poll() is not None)
         assert command.poll() is None, "it ended before the node had come"
-        assert command.wait(280) == 0
+        assert command.wait(900) == 0
     assert sha256(out) == sha256(local)
 
 
@@ -291,10 +306,17 @@ def test_another_version_of_ray_is_named(
     assert "\n" not in said
 
 
-def unused() -> str:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{s.getsockname()[1]}"
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_another_token_is_not_waited_for(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    command = begin(
+        *BALANCED, "-n", 2, "--ray", nodes.address, "--out", tmp_path / "set.npz",
+        RAY_AUTH_TOKEN="0" * 64,
+    )  # fmt: skip
+    _, said = command.communicate(timeout=900)
+    assert command.returncode == 1
+    assert "RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN" in said.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -310,7 +332,7 @@ def unused() -> str:
 def test_an_address_that_is_no_cluster_is_refused_at_once(
     run_command, tmp_path: Path, address: str, says: str, ray_folder: None
 ) -> None:
-    address = unused() if address == "unused" else address
+    address = f"127.0.0.1:{rays.free_port()}" if address == "unused" else address
     with pytest.raises(SystemExit, match=says) as stopped:
         run_command(generate, *BALANCED, "--ray", address, "--out", tmp_path / "set.npz")
     assert "\n" not in str(stopped.value)
