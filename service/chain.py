@@ -195,7 +195,7 @@ def read_keys(path: Path | None) -> list[Key]:
     return [None if line == UNKEYED else line for line in lines]
 
 
-_INSERT = f"INSERT INTO audit ({', '.join((*COLUMNS, 'hash'))}) VALUES "
+_INSERT = f"INSERT INTO audit ({', '.join((*COLUMNS, 'hash'))}) VALUES "  # nosec B608
 _HEAD = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
 
 # Of PostgreSQL: durable whatever the server's default, and let go of where we are gone.
@@ -279,7 +279,7 @@ class Chain:
         if again and entries:
             marks = ", ".join([self._mark] * len(entries))
             ids = [entry.id for entry in entries]
-            cursor.execute(f"SELECT id FROM audit WHERE id IN ({marks})", ids)
+            cursor.execute(f"SELECT id FROM audit WHERE id IN ({marks})", ids)  # nosec B608
             there = {row[0] for row in cursor.fetchall()}
             entries = [entry for entry in entries if entry.id not in there]
         if not entries:

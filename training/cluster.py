@@ -96,7 +96,7 @@ def connected(address: str, device: str) -> Iterator[Callable[[], int]]:
                 "excludes": ["reports/", "presets/", "*.md", "__pycache__/"],
             },
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise SystemExit(f"--ray {address}: {in_one_line(error)}") from None
     try:
         yield lambda: int(ray.cluster_resources().get(unit, 0))

@@ -33,7 +33,7 @@ class Nodes:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets: a short path
         self.running: list[subprocess.Popen] = []
         self.address = f"127.0.0.1:{free_port()}"
-        self.head_and_cores = cores
+        self.cores = cores
 
     def __enter__(self) -> Nodes:
         try:
@@ -42,7 +42,7 @@ class Nodes:
                 *("--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false"),
                 *("--temp-dir", str(self.folder), "--ray-client-server-port", free_port()),
             )
-            for n in self.head_and_cores:
+            for n in self.cores:
                 self.add(n)
         except BaseException:
             self.__exit__()
@@ -53,8 +53,21 @@ class Nodes:
         return self.start("--address", self.address, "--num-cpus", str(cores))
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        """One after another: raylets that start together may take the same socket."""
-        log = self.folder / f"node-{len(self.running)}.log"
+        """One after another: raylets that start together may take the same socket. Ray gives a
+        node 30 s to start, which on a busy machine may be too few: then another one is started."""
+        for _ in range(4):
+            node, log = self.one_more(arguments)
+            deadline = time.monotonic() + 300
+            while node.poll() is None and time.monotonic() < deadline:
+                if b"Ray runtime started" in log.read_bytes():
+                    return node
+                time.sleep(0.1)
+            kill(node)
+            self.running.remove(node)
+        raise RuntimeError(f"no node of Ray:\n{log.read_text()[-2000:]}")
+
+    def one_more(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen, Path]:
+        log = self.folder / f"node-{time.monotonic_ns()}.log"
         with log.open("wb") as out:
             node = subprocess.Popen(
                 [*START, *arguments, *OWN_PORTS, *MEMORY, "--node-ip-address", "127.0.0.1"],
@@ -63,12 +76,7 @@ class Nodes:
                 stderr=out,
             )
         self.running.append(node)
-        deadline = time.monotonic() + 300
-        while b"Ray runtime started" not in log.read_bytes():
-            if node.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"no node of Ray:\n{log.read_text()[-2000:]}")
-            time.sleep(0.1)
-        return node
+        return node, log
 
     def __exit__(self, *_: object) -> None:
         for node in reversed(self.running):

@@ -66,8 +66,9 @@ def nodes() -> Iterator[Nodes]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of 200 from one core of this machine, by the command that its user types."""
     out = tmp_path_factory.mktemp("local") / "set.npz"
-    done = begin(*BALANCED, "-n", 200, "--workers", 1, "--out", out)
-    assert done.wait(900) == 0
+    with begin(*BALANCED, "-n", 200, "--workers", 1, "--out", out) as command:
+        _, said = command.communicate(timeout=900)
+        assert command.returncode == 0, said
     return out
 
 
@@ -156,12 +157,12 @@ def test_a_node_killed_midway_loses_and_doubles_nothing(local: Path, tmp_path: P
     out = tmp_path / "set.npz"
     with Nodes(1, 1, 1) as three:
         doomed = three.running[-1]
-        command = begin(*BALANCED, "-n", 200, "--ray", three.address, "--out", out)
-        until(lambda: rays.is_at_work(doomed))
-        rays.kill(doomed)
-        assert not out.exists(), "it was killed midway"
-        _, said = command.communicate(timeout=900)
-        assert command.returncode == 0, said
+        with begin(*BALANCED, "-n", 200, "--ray", three.address, "--out", out) as command:
+            until(lambda: rays.is_at_work(doomed))
+            rays.kill(doomed)
+            assert not out.exists(), "it was killed midway"
+            _, said = command.communicate(timeout=900)
+            assert command.returncode == 0, said
     assert "200/200" in said
     assert sha256(out) == sha256(local)
 
@@ -172,20 +173,20 @@ def test_a_killed_command_goes_on_from_what_is_there(
 ) -> None:
     out = tmp_path / "set.npz"
     asked = (*BALANCED, "-n", 200, "--ray", nodes.address, "--out", out)
-    first = begin(*asked)
     shard = tmp_path / "set.npz.parts" / "000000000.npy"
-    until(shard.exists)
-    first.send_signal(signal.SIGKILL)
-    first.wait(30)
+    with begin(*asked) as first:
+        until(shard.exists)
+        first.send_signal(signal.SIGKILL)
+        first.communicate(timeout=60)
     assert not out.exists(), "it was killed midway"
     made = shard.stat().st_mtime_ns, shard.stat().st_ino
-    again = begin(*asked)
     written = []
-    while again.poll() is None:
-        with contextlib.suppress(FileNotFoundError):
-            written.append((shard.stat().st_mtime_ns, shard.stat().st_ino))
-        time.sleep(0.05)
-    assert again.returncode == 0
+    with begin(*asked) as again:
+        while again.poll() is None:
+            with contextlib.suppress(FileNotFoundError):
+                written.append((shard.stat().st_mtime_ns, shard.stat().st_ino))
+            time.sleep(0.05)
+        assert again.returncode == 0
     assert set(written) == {made}, "what was there was not made again"
     assert sha256(out) == sha256(local)
 
@@ -193,13 +194,16 @@ def test_a_killed_command_goes_on_from_what_is_there(
 @pytest.mark.slow
 def test_a_node_that_joins_takes_part(local: Path, tmp_path: Path) -> None:
     out = tmp_path / "set.npz"
-    with Nodes(1) as growing:
-        command = begin(*BALANCED, "-n", 200, "--ray", growing.address, "--out", out)
+    asked = (*BALANCED, "-n", 200, "--out", out)
+    with Nodes(1) as growing, begin(*asked, "--ray", growing.address) as command:
         until(lambda: rays.is_at_work(growing.running[-1]))
+        os.kill(command.pid, signal.SIGSTOP)  # what it has begun is done, and no more is asked for
         late = growing.add(1)
+        os.kill(command.pid, signal.SIGCONT)
         until(lambda: rays.is_at_work(late) or command.poll() is not None)
         assert command.poll() is None, "it ended before the node had come"
-        assert command.wait(900) == 0
+        command.communicate(timeout=900)
+        assert command.returncode == 0
     assert sha256(out) == sha256(local)
 
 
@@ -310,11 +314,9 @@ def test_another_version_of_ray_is_named(
 def test_a_cluster_that_asks_for_another_token_is_not_waited_for(
     nodes: Nodes, tmp_path: Path
 ) -> None:
-    command = begin(
-        *BALANCED, "-n", 2, "--ray", nodes.address, "--out", tmp_path / "set.npz",
-        RAY_AUTH_TOKEN="0" * 64,
-    )  # fmt: skip
-    _, said = command.communicate(timeout=900)
+    asked = (*BALANCED, "-n", 2, "--ray", nodes.address, "--out", tmp_path / "set.npz")
+    with begin(*asked, RAY_AUTH_TOKEN="0" * 64) as command:
+        _, said = command.communicate(timeout=900)
     assert command.returncode == 1
     assert "RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN" in said.splitlines()[-1]
 
