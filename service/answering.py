@@ -17,7 +17,7 @@ from ecg.limits import MIB
 from service import logs, metrics, problems, tracing
 from service.audit import Audit, Recorded, new_digest, outcome
 from service.batcher import QueueFull
-from service.body import read_files
+from service.body import Seen, read_files
 from service.problems import Problem
 from service.settings import Settings
 from service.tracing import Trace, Tracing
@@ -41,25 +41,45 @@ async def answer(request: Request, endpoint: str, work: Work) -> Response:
 
 
 async def _answer(request: Request, endpoint: str, work: Work) -> Response:
-    settings: Settings = request.app.state.settings
     request.state.request_id = request_id = logs.new_request_id()
     trace = _trace(request, endpoint, request_id)
     started = time.perf_counter()
+    audit: Audit | None = request.app.state.audit
+    if audit is None:
+        result = await _worked(request, work, None, trace)
+    else:
+        digest = new_digest()
+        result = audit.unready() or await _worked(request, work, digest.update, trace)
+        seconds = time.perf_counter() - started
+        with tracing.span("record"):
+            result = await audit.record(request, endpoint, digest, result, seconds)
+    if isinstance(result, Problem):
+        kind, response = result.kind, result.response(request_id)
+        metrics.PROBLEMS.labels(endpoint, kind).inc()
+    else:
+        kind, response = None, result
+    seconds = time.perf_counter() - started
+    if trace:
+        trace.end(response.status_code, kind)
+    settings: Settings = request.app.state.settings
+    _note(settings, request_id, endpoint, response.status_code, seconds, trace)
+    return response
+
+
+async def _worked(
+    request: Request, work: Work, seen: Seen | None, trace: Trace | None
+) -> Response | Problem:
+    """The work's result, or what came instead; `seen` is given the body as it comes."""
+    settings: Settings = request.app.state.settings
+    request_id: str = request.state.request_id
     arrived = asyncio.get_running_loop().time()
     limit = asyncio.timeout_at(arrived + settings.timeout_s)
 
     def received(n_bytes: int) -> None:
         extend(limit, n_bytes / MIB * settings.timeout_per_mib_s)
 
-    audit: Audit | None = request.app.state.audit
-    digest = new_digest() if audit else None
-    problem: Problem | None = None
-    response = Response()
     try:
-        if audit:
-            audit.check()
         async with limit:
-            seen = digest.update if digest else None
             most = settings.max_body, settings.max_parts
             with tracing.span("receive"):
                 files = await read_files(request, *most, received, seen)
@@ -67,29 +87,11 @@ async def _answer(request: Request, endpoint: str, work: Work) -> Response:
                 trace.note(n_files=len(files), n_bytes=sum(len(file.content) for file in files))
             value = await _while_connected(request, work(files, limit))
         if isinstance(value, Response):
-            response = value
-            response.headers["X-Request-ID"] = request_id
-        else:
-            response = json_response({"request_id": request_id, **value}, request_id)
+            value.headers["X-Request-ID"] = request_id
+            return value
+        return json_response({"request_id": request_id, **value}, request_id)
     except Exception as error:
-        problem = _as_problem(error, at(limit) - arrived, request_id)
-    if audit:
-        seconds = time.perf_counter() - started
-        try:
-            with tracing.span("record"):
-                await audit.record(
-                    request, endpoint, digest, problem, response.status_code, seconds
-                )
-        except Problem as unrecorded:
-            problem = unrecorded
-    if problem:
-        metrics.PROBLEMS.labels(endpoint, problem.kind).inc()
-        response = problem.response(request_id)
-    seconds = time.perf_counter() - started
-    if trace:
-        trace.end(response.status_code, problem.kind if problem else None)
-    _note(settings, request_id, endpoint, response.status_code, seconds, trace)
-    return response
+        return _as_problem(error, at(limit) - arrived, request_id)
 
 
 def _trace(request: Request, endpoint: str, request_id: str) -> Trace | None:
@@ -125,7 +127,7 @@ def refused(
     _note(settings, request_id, endpoint, problem.status, 0.0)
     response = page(problem, request_id)
     if audit:
-        return Recorded(audit, endpoint, outcome(problem, problem.status), response)
+        return Recorded(audit, endpoint, outcome(problem), response)
     return response
 
 

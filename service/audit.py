@@ -59,33 +59,36 @@ class Audit:
     def away(self) -> bool:
         return self._recorder.away
 
+    def unready(self) -> Problem | None:
+        """What to answer where nothing can be recorded, so that nothing is done in vain."""
+        return problems.unrecorded() if self.away else None
+
     async def record(
         self,
         request: Request,
         endpoint: str,
         digest: Any,
-        problem: Problem | None,
-        status: int,
+        result: Response | Problem,
         seconds: float,
-    ) -> None:
-        """Returns once the answer may leave. Errors: Problem 503, it must not."""
+    ) -> Response | Problem:
+        """What may leave: the result, once it is recorded, or the problem that it cannot be."""
         caller = caller_of(request.scope).id
-        if problem is not None and problem.kind == UNRECORDED:
-            self._count(Alike(caller, endpoint, outcome(problem, status)))
-            raise problem
-        entry = new_entry(
-            caller,
-            endpoint,
-            outcome(problem, status),
-            row_id=request.state.request_id,
-            ago_s=seconds,
-            input_sha256=digest.hexdigest(),
-            model_sha256=getattr(request.state, "model_sha256", self._models.get(endpoint)),
-        )
-        if not await self._recorder.record(entry):
-            unrecorded = problems.unrecorded()
-            self._count(Alike(caller, endpoint, outcome(unrecorded, 503)))
-            raise unrecorded
+        if not (isinstance(result, Problem) and result.kind == UNRECORDED):
+            entry = new_entry(
+                caller,
+                endpoint,
+                outcome(result),
+                row_id=request.state.request_id,
+                ago_s=seconds,
+                input_sha256=digest.hexdigest(),
+                model_sha256=getattr(request.state, "model_sha256", self._models.get(endpoint)),
+            )
+            if await self._recorder.record(entry):
+                return result
+        unrecorded = problems.unrecorded()
+        AUDIT_ROWS.labels("refused").inc()
+        self._recorder.tally(Alike(caller, endpoint, outcome(unrecorded)))
+        return unrecorded
 
     async def record_at_the_door(
         self, scope: Scope, action: str, outcome: str, request_id: str
@@ -100,15 +103,6 @@ class Audit:
             self._refusals[alike] = n + 1
             if await self._recorder.record(new_entry(*alike, row_id=request_id)):
                 return
-        self._recorder.tally(alike)
-
-    def check(self) -> None:
-        """Errors: Problem 503 where nothing can be recorded, so that nothing is done in vain."""
-        if self.away:
-            raise problems.unrecorded()
-
-    def _count(self, alike: Alike) -> None:
-        AUDIT_ROWS.labels("refused").inc()
         self._recorder.tally(alike)
 
     async def close(self) -> None:
@@ -182,9 +176,11 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def outcome(problem: Problem | None, status: int) -> str:
+def outcome(result: Response | Problem) -> str:
     """As it stands in a row."""
-    return f"{problem.status} {problem.kind}" if problem else str(status)
+    if isinstance(result, Problem):
+        return f"{result.status} {result.kind}"
+    return str(result.status_code)
 
 
 if __name__ == "__main__":
