@@ -75,15 +75,15 @@ def _header(record: Record, n_records: int, seconds: str) -> str:
 
 
 def _data_records(n_samples: int, fs: float, n_leads: int) -> tuple[int, str]:
-    """Samples and seconds of a data record: about 1 s, a time that eight characters hold, a size
-    that EDF allows, and a divisor of the whole where there is one. The rest of the last one is
-    missing otherwise."""
+    """Samples and seconds of a data record: about 1 s, a time that eight characters hold or come
+    nearest to, a size that EDF allows, and a divisor of the whole where there is one. The rest of
+    the last one is missing otherwise."""
     largest = max(1, min(n_samples, (_RECORD_BYTES // 2 - _TIME_SAMPLES) // n_leads))
     ranked = []
-    for n in range(min(max(1, int(fs / 10)), largest), largest + 1):
-        seconds = f"{n / fs:.6g}"  # 8 characters from 0.0001 s on
-        inexact = not math.isclose(n / float(seconds), fs, rel_tol=1e-9)
-        ranked.append((inexact, n_samples % n != 0, abs(n - fs), n, seconds))
+    for n in range(min(math.ceil(fs / 10), largest), largest + 1):
+        seconds = f"{n / fs:.7g}" if n >= fs else f"{n / fs:.6g}"  # both of 8 characters
+        off = abs(n / float(seconds) / fs - 1)
+        ranked.append((off if off > 1e-9 else 0, n_samples % n != 0, abs(n - fs), n, seconds))
     *_, per_record, seconds = min(ranked)
     return per_record, seconds
 
