@@ -58,7 +58,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure()
         app.state.engine = engine = Engine.start(settings)
-        app.state.audit = await Audit.start(settings, _hashes(engine))
+        app.state.audit = await Audit.start(
+            settings, _hashes(engine), lambda: app.state.balance.at_once
+        )
         if settings.traces:
             app.state.tracing = tracing.Tracing(settings.traces, settings.traces_ratio)
         watching = asyncio.create_task(workers.watch())
