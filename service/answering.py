@@ -15,12 +15,12 @@ from ecg.errors import EcgError
 from ecg.formats import File
 from ecg.limits import MIB
 from service import logs, metrics, problems, tracing
-from service.audit import Audit, Recorded, new_digest, outcome
+from service.audit.trail import Audit, Recorded, new_digest, outcome
 from service.batcher import QueueFull
-from service.body import Seen, read_files
 from service.problems import Problem
 from service.settings import Settings
 from service.tracing import Trace, Tracing
+from service.wire.body import Seen, read_files
 
 T = TypeVar("T")
 WATCH_AFTER_S = 0.05  # from when on a client that hangs up is noticed

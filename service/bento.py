@@ -6,10 +6,12 @@ import bentoml
 
 from ecg.errors import StoreError
 from ecg.store import load_classifier, load_generator
-from service import audit, operator_port, rates
+from service.access import rates
+from service.audit import trail
 from service.edge import create_app
 from service.framework import EdgeService, supervise_well
 from service.settings import Settings
+from service.wire import operator_port
 
 settings = Settings()
 app = create_app(settings)
@@ -48,9 +50,9 @@ class EcgDirenet:
             load_classifier(settings.models_store / settings.classifier, settings.device)
             if (generator := settings.models_store / settings.generator).exists():
                 load_generator(generator, settings.device)
-            audit.check(settings)
+            trail.check(settings)
         except (StoreError, ValueError, OSError) as error:
             raise SystemExit(f"the service cannot start: {error}") from None
 
     async def __is_ready__(self) -> bool:
-        return audit.ready(app)
+        return trail.ready(app)

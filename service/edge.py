@@ -40,11 +40,11 @@ from service import (
     workers,
 )
 from service.answering import accepted, answer, at, extend, json_response, refused
-from service.audit import Audit
-from service.balance import Balance
+from service.audit.trail import Audit
 from service.batcher import QueueFull
 from service.engine import Engine
 from service.settings import Settings
+from service.wire.balance import Balance
 
 FRAMEWORK_PATHS = ("/livez", "/healthz", "/readyz", "/metrics")
 _ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

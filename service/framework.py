@@ -16,10 +16,10 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from service import protocol
-from service.door import Door, known_paths
-from service.draining import Draining
-from service.operator_port import OperatorPort
+from service.wire import protocol
+from service.wire.door import Door, known_paths
+from service.wire.draining import Draining
+from service.wire.operator_port import OperatorPort
 
 
 class EdgeService(Service[Any]):
@@ -31,11 +31,11 @@ class EdgeService(Service[Any]):
       the rest of the framework, collected or not. The edge makes spans of its own, where it is told
       to (`service.tracing`), and asks for no BentoML context either.
     - Where too much waits already, a request is refused before anything is spent on it.
-    - uvicorn takes heads of any size, however slowly they come: see `service.protocol`.
+    - uvicorn takes heads of any size, however slowly they come: see `service.wire.protocol`.
     - The framework's metrics get a series for every URL ever asked for, and a URL may hold what
       should not be kept: paths that do not exist are renamed before the metrics see them.
     - Its own pages and routes know no keys: nothing is asked of it that the door has not let in.
-    - A worker that is told to stop first drains: see `service.draining`.
+    - A worker that is told to stop first drains: see `service.wire.draining`.
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import keyring
+from service.access import keyring
+from service.access.scopes import SCOPES
 from service.database import connect, upgrade
-from service.scopes import SCOPES
 from service.settings import Settings
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}

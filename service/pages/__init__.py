@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from service.caller import OPEN, caller_of
+from service.access.caller import OPEN, caller_of
 
 _FOLDER = Path(__file__).parent
 _INDEX = (_FOLDER / "index.html").read_text()

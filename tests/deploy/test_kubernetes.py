@@ -14,9 +14,9 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service import metrics
-from service.draining import READY
 from service.edge import FRAMEWORK_PATHS
 from service.settings import Settings
+from service.wire.draining import READY
 from tests.conftest import ROOT
 from tests.deploy.manifests import (
     KUBERNETES,

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 
-from service import keyring
+from service.access import keyring
+from service.access.scopes import SCOPES
 from service.database import connect, upgrade
-from service.door import Door, known_paths
 from service.edge import create_app
-from service.scopes import SCOPES
 from service.settings import Settings
+from service.wire.door import Door, known_paths
 from tests.conftest import ROOT
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.caller import Caller
-from service.door import Door
-from service.scopes import SCOPES
+from service.access.caller import Caller
+from service.access.scopes import SCOPES
+from service.wire.door import Door
 from tests.service.guarded import Keys, bearer, client, door
 from tests.service.issuer import AUDIENCE, Issuer, issuing
 
@@ -379,7 +379,7 @@ def test_a_failure_inside_lets_nobody_in(
     def broken(*_: Any) -> Any:
         raise ValueError(f"it quotes {key}")
 
-    monkeypatch.setattr("service.keyring.parse", broken)
+    monkeypatch.setattr("service.access.keyring.parse", broken)
     with caplog.at_level("INFO"):
         (answer,) = gets(one, "/docs", bearer(key))
     problem(answer, 500)

@@ -16,11 +16,12 @@ import httpx
 import pytest
 
 from ecg.record import Record
-from service import auditor, database
-from service.audit import wanted
-from service.chain import Row
+from service import database
+from service.audit import commands
+from service.audit.chain import Row
+from service.audit.trail import wanted
+from service.audit.verifying import verify
 from service.settings import Settings
-from service.verifying import verify
 from tests.conftest import PTB_XL, running_service, wfdb_files
 from tests.ecg import fake_generator
 from tests.service.bodies import as_json, as_npz, as_parts
@@ -60,7 +61,7 @@ def client(service: running_service) -> Iterator[httpx.Client]:
 def rows(folder: Path) -> Rows:
     def read() -> list[Row]:
         engine = database.connect(f"sqlite:///{folder}/audit.sqlite")
-        found = list(auditor.rows_of(engine))
+        found = list(commands.rows_of(engine))
         engine.dispose()
         return found
 

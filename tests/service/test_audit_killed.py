@@ -20,10 +20,11 @@ import psycopg
 import pytest
 
 from ecg.record import Record
-from service import auditor, database
-from service.audit import record_now
-from service.chain import Row, read_keys
-from service.verifying import verify
+from service import database
+from service.audit import commands
+from service.audit.chain import Row, read_keys
+from service.audit.trail import record_now
+from service.audit.verifying import verify
 from tests.conftest import ROOT, running_service
 from tests.service.bodies import as_npz
 from tests.service.postgres import Postgres, needs_postgres
@@ -64,7 +65,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
 
 def rows(url: str) -> list[Row]:
     engine = database.connect(url)
-    found = list(auditor.rows_of(engine))
+    found = list(commands.rows_of(engine))
     engine.dispose()
     return found
 
@@ -280,7 +281,7 @@ def test_the_service_needs_no_right_but_to_read_and_to_append(
         owner.execute("CREATE ROLE ecg LOGIN")
     command = ["--database-url", postgres.url, "upgrade", "--grant", "ecg"]
     with pytest.raises(SystemExit, match="0"):
-        auditor.main(command)
+        commands.main(command)
     settings["ECG_DATABASE_URL"] = postgres.url_of("ecg")
     with running_service(tmp_path, **settings) as service:
         load = Load(as_npz(record), service.url)
@@ -312,7 +313,7 @@ def test_older_rows_are_sealed_in_postgresql_too(
     keys = read_keys(Path(settings["ECG_AUDIT_KEY_FILE"]))
     for i in range(30):
         record_now(engine, "keys.create", about=f"key:{i}", keys=keys)
-    n, _ = auditor.seal(engine, keys, "9999", tmp_path / "sealed.jsonl")
+    n, _ = commands.seal(engine, keys, "9999", tmp_path / "sealed.jsonl")
     assert n == 30
     record_now(engine, "keys.revoke", about="key:1", keys=keys)
     engine.dispose()

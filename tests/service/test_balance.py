@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.balance import MOST, SHARE, Balance
+from service.wire.balance import MOST, SHARE, Balance
 
 
 def closed(balance: Balance, at_once: int, n: int = 20_000) -> float:

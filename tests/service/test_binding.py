@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.binding import reachable, required
+from service.access.binding import reachable, required
 
 
 def bound(family: int, address: object) -> socket.socket:

@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from ecg.errors import EcgError
 from ecg.formats import File
-from service.body import read_files
 from service.problems import Problem
+from service.wire.body import read_files
 
 MIB = 2**20
 

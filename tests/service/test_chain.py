@@ -17,11 +17,12 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from service import auditor, database
-from service.audit import record_now
-from service.chain import TABLE, Chain, Entry, Key, canonical, link, new_entry, read_keys
+from service import database
+from service.audit import commands
+from service.audit.chain import TABLE, Chain, Entry, Key, canonical, link, new_entry, read_keys
+from service.audit.trail import record_now
+from service.audit.verifying import Broken, verify
 from service.database import TABLES
-from service.verifying import Broken, verify
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -114,20 +115,20 @@ def test_each_kind_of_tampering_is_found_and_named(
     engine: sa.Engine, path: Path, kind: str
 ) -> None:
     filled(engine)
-    assert verify(auditor.rows_of(engine)).n_rows == 20
+    assert verify(commands.rows_of(engine)).n_rows == 20
     statements, says = TAMPERINGS[kind]
     tampered(path, *statements)
     with pytest.raises(Broken, match=says):
-        verify(auditor.rows_of(engine))
+        verify(commands.rows_of(engine))
 
 
 def rewritten(path: Path, seq: int, key: Key) -> None:
     """Alter a row, and make all later hashes fit again."""
     engine = database.connect(f"sqlite:///{path}")
-    rows = list(auditor.rows_of(engine))
+    rows = list(commands.rows_of(engine))
     engine.dispose()
     changed = [r.entry._replace(caller="x") if r.seq == seq else r.entry for r in rows]
-    made = link(changed, auditor.Head(0, "0" * 64), key)
+    made = link(changed, commands.Head(0, "0" * 64), key)
     tampered(
         path,
         *(
@@ -143,41 +144,41 @@ def test_without_a_key_a_chain_written_anew_is_found_by_an_anchor_alone(
 ) -> None:
     anchor = filled(engine)
     rewritten(path, 7, None)
-    assert verify(auditor.rows_of(engine)).n_rows == 20
+    assert verify(commands.rows_of(engine)).n_rows == 20
     with pytest.raises(Broken, match="row 20: the anchor knows it with another hash"):
-        verify(auditor.rows_of(engine), anchors=auditor.read_anchors([anchor]))
+        verify(commands.rows_of(engine), anchors=commands.read_anchors([anchor]))
 
 
 def test_with_a_key_nobody_else_can_write_the_chain_anew(engine: sa.Engine, path: Path) -> None:
     filled(engine, key=KEY)
-    assert verify(auditor.rows_of(engine), [KEY]).by_key == {0: 20}
+    assert verify(commands.rows_of(engine), [KEY]).by_key == {0: 20}
     for other in (None, KEY[::-1]):
         rewritten(path, 7, other)
         with pytest.raises(Broken, match="row 1: its hash"):
-            verify(auditor.rows_of(engine), [KEY])
+            verify(commands.rows_of(engine), [KEY])
 
 
 def test_keys_change_and_an_older_one_cannot_end_the_chain(engine: sa.Engine) -> None:
     newer = KEY[::-1]
     for key in (None, KEY, newer, KEY, newer):  # replicas do not restart at the same moment
         filled(engine, 5, key)
-    assert verify(auditor.rows_of(engine), [None, KEY, newer]).by_key == {0: 5, 1: 10, 2: 10}
+    assert verify(commands.rows_of(engine), [None, KEY, newer]).by_key == {0: 5, 1: 10, 2: 10}
     filled(engine, 1, KEY)
     with pytest.raises(Broken, match="row 26, the last one, is not under the newest key"):
-        verify(auditor.rows_of(engine), [None, KEY, newer])
+        verify(commands.rows_of(engine), [None, KEY, newer])
 
 
 def test_a_truncated_chain_is_found_by_an_anchor(engine: sa.Engine, path: Path) -> None:
-    anchors = auditor.read_anchors([filled(engine)])
+    anchors = commands.read_anchors([filled(engine)])
     filled(engine)
-    assert verify(auditor.rows_of(engine), anchors=anchors).n_anchors == 1
+    assert verify(commands.rows_of(engine), anchors=anchors).n_anchors == 1
     tampered(path, "DELETE FROM audit WHERE seq > 15")
-    assert verify(auditor.rows_of(engine)).n_rows == 15
+    assert verify(commands.rows_of(engine)).n_rows == 15
     with pytest.raises(Broken, match="rows 16 to 20 are missing at the end"):
-        verify(auditor.rows_of(engine), anchors=anchors)
+        verify(commands.rows_of(engine), anchors=anchors)
     tampered(path, "DELETE FROM audit")
     with pytest.raises(Broken, match="rows 1 to 20 are missing at the end"):
-        verify(auditor.rows_of(engine), anchors=anchors)
+        verify(commands.rows_of(engine), anchors=anchors)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_the_database_itself_refuses_to_change_a_row(
     with pytest.raises(sqlite3.IntegrityError, match="only appended"):
         db.execute(statement)
     db.close()
-    assert verify(auditor.rows_of(engine)).n_rows == 20
+    assert verify(commands.rows_of(engine)).n_rows == 20
 
 
 def test_a_row_is_hashed_as_the_documentation_says(engine: sa.Engine) -> None:
@@ -208,7 +209,7 @@ def test_a_row_is_hashed_as_the_documentation_says(engine: sa.Engine) -> None:
         first, second = connection.execute(sa.select(TABLE).order_by(TABLE.c.seq)).all()
     for row in (first, second):
         content = json.dumps(list(row)[:-1], ensure_ascii=False, separators=(",", ":")).encode()
-        assert content == canonical(auditor.Row(*row))
+        assert content == canonical(commands.Row(*row))
         assert row.hash == hmac.new(KEY, content, hashlib.sha256).hexdigest()
     assert (first.previous, second.previous) == ("0" * 64, first.hash)
 
@@ -216,7 +217,7 @@ def test_a_row_is_hashed_as_the_documentation_says(engine: sa.Engine) -> None:
 def test_what_a_token_may_hold_does_not_break_the_chain(engine: sa.Engine) -> None:
     for caller in ("oidc:a\x00b@x", "oidc:\ud800@x", "ü" * 400, "a\nb", '"\\'):
         record_now(engine, "keys.create", about="key:x", caller=caller)
-    assert verify(auditor.rows_of(engine)).n_rows == 5
+    assert verify(commands.rows_of(engine)).n_rows == 5
 
 
 def test_rows_that_are_there_already_are_not_doubled(engine: sa.Engine) -> None:
@@ -226,8 +227,8 @@ def test_rows_that_are_there_already_are_not_doubled(engine: sa.Engine) -> None:
     chain.append(some, again=True)
     chain.append(some, again=True)
     chain.close()
-    assert [row.id for row in auditor.rows_of(engine)] == [entry.id for entry in some]
-    verify(auditor.rows_of(engine))
+    assert [row.id for row in commands.rows_of(engine)] == [entry.id for entry in some]
+    verify(commands.rows_of(engine))
 
 
 def test_many_writers_make_one_chain(path: Path, engine: sa.Engine) -> None:
@@ -244,15 +245,15 @@ def test_many_writers_make_one_chain(path: Path, engine: sa.Engine) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert verify(auditor.rows_of(engine)).n_rows == 4 * 20 * 3
+    assert verify(commands.rows_of(engine)).n_rows == 4 * 20 * 3
 
 
 def test_a_chain_longer_than_a_page_is_walked(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditor, "PAGE", 7)
+    monkeypatch.setattr(commands, "PAGE", 7)
     filled(engine, 21)
-    assert verify(auditor.rows_of(engine)).n_rows == 21
+    assert verify(commands.rows_of(engine)).n_rows == 21
 
 
 def test_the_tables_are_those_of_the_migrations(engine: sa.Engine) -> None:
@@ -265,7 +266,7 @@ def test_the_tables_are_those_of_the_migrations(engine: sa.Engine) -> None:
 def run(capsys: pytest.CaptureFixture[str], path: Path, *arguments: str) -> tuple[int, str]:
     """The command's status, and all that it said."""
     with pytest.raises(SystemExit) as ended:
-        auditor.main(["--database-url", f"sqlite:///{path}", *arguments])
+        commands.main(["--database-url", f"sqlite:///{path}", *arguments])
     said = capsys.readouterr()
     return int(str(ended.value.code)), said.out + said.err
 
@@ -320,7 +321,7 @@ def test_an_export_is_a_piece_of_the_chain_and_can_be_verified(
 def test_older_rows_are_sealed_and_the_rest_still_verifies(
     engine: sa.Engine, path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditor, "_DELETED", 3)  # several transactions
+    monkeypatch.setattr(commands, "_DELETED", 3)  # several transactions
     old = [entry._replace(time="2020-05-05T00:00:00.000+00:00") for entry in entries(10)]
     chain = Chain(engine)
     chain.append(old)
@@ -329,7 +330,7 @@ def test_older_rows_are_sealed_and_the_rest_still_verifies(
     out = path.with_suffix(".jsonl")
     status, said = command("seal", "--before", "2021-01-01", "--out", str(out))
     assert status == 0 and said.startswith("10 rows sealed")
-    rows = list(auditor.rows_of(engine))
+    rows = list(commands.rows_of(engine))
     assert (rows[0].seq, rows[-1].seq, rows[-1].action) == (11, 16, "audit.seal")
     assert rows[-1].input_sha256 == hashlib.sha256(out.read_bytes()).hexdigest()
     assert command("verify", "--anchor", anchor)[0] == 0

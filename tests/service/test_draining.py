@@ -18,7 +18,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from ecg.record import Record
-from service.draining import Draining
+from service.wire.draining import Draining
 from tests.conftest import ROOT, running_service
 from tests.service.bodies import as_npz
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.fetched import Fetched, Unreachable
+from service.access.fetched import Fetched, Unreachable
 
 
 def fetched(fetch: Callable[[], int], **seconds: float) -> Fetched[int]:

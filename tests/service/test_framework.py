@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 LOOK = """
 import json
 from service.bento import EcgDirenet
-from service.door import known_paths
+from service.wire.door import known_paths
 door = EcgDirenet.to_asgi().app
 print(json.dumps({
     "middleware": [m.cls.__name__ for m in door.app.user_middleware],

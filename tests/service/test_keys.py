@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from service import keyring, keys
+from service import keys
+from service.access import keyring
 from service.database import TABLES, connect, upgrade
 from tests.conftest import ROOT
 

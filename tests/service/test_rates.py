@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import pytest
 
-from service.rates import ENVIRONMENT, SLOTS, Rates
+from service.access.rates import ENVIRONMENT, SLOTS, Rates
 from tests.conftest import ROOT
 
 WORKER = """
 import sys
-from service.rates import Rates
+from service.access.rates import Rates
 rates = Rates.inherited()
 print("ready", flush=True)
 for line in sys.stdin:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from service import auditor, database, recorder
-from service.chain import Chain, Entry, Key, Row, new_entry
-from service.recorder import Alike, Recorder
-from service.spool import Spool
-from service.verifying import verify
+from service import database
+from service.audit import commands, recorder
+from service.audit.chain import Chain, Entry, Key, Row, new_entry
+from service.audit.recorder import Alike, Recorder
+from service.audit.spool import Spool
+from service.audit.verifying import verify
 
 KEY = b"0123456789abcdef0123456789abcdef"
 REFUSAL = Alike("unknown", "classify", "401 no-key")
@@ -78,7 +79,7 @@ def record(to: Recorder, some: list[Entry]) -> list[bool]:
 
 def rows(path: Path) -> list[Row]:
     engine = database.connect(f"sqlite:///{path}")
-    found = list(auditor.rows_of(engine))
+    found = list(commands.rows_of(engine))
     engine.dispose()
     return found
 
@@ -145,7 +146,7 @@ def test_a_spool_is_itself_a_chain_of_rows(folder: Path) -> None:
     spool.put([entry()], KEY)
     (path,) = folder.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert verify(auditor.rows_in(path), [KEY], excerpt=True).n_rows == 5
+    assert verify(commands.rows_in(path), [KEY], excerpt=True).n_rows == 5
     spool.close()
 
 
@@ -254,7 +255,7 @@ def test_a_full_disk_leaves_no_half_row_in_the_spool(
         spool.put([entry(), entry()], None)
     monkeypatch.setattr(os, "pwrite", real)
     spool.put([entry()], None)
-    assert verify(auditor.rows_in(spool.path), excerpt=True).n_rows == 2
+    assert verify(commands.rows_in(spool.path), excerpt=True).n_rows == 2
     assert spool.waiting == 2
     spool.close()
 

@@ -16,10 +16,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from service.caller import Caller
-from service.fetched import Unreachable
+from service.access.caller import Caller
+from service.access.fetched import Unreachable
+from service.access.tokens import BadToken, Tokens, safe
 from service.settings import Settings
-from service.tokens import BadToken, Tokens, safe
 from tests.service.issuer import AUDIENCE, DISCOVERY, JWKS, Issuer, issuing, make_key, rsa_key
 
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from service.caller import Caller
-from service.fetched import Fetched
-from service.scopes import SCOPES
+from service.access.caller import Caller
+from service.access.fetched import Fetched
+from service.access.scopes import SCOPES
 from service.settings import Settings
 
 # A symmetric one would make the published key the secret; `none` asks for no key at all.

@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import logs, pages, problems
 from service.answering import json_response
-from service.headers import with_headers
 from service.settings import Settings
+from service.wire.headers import with_headers
 
 _AGAIN_S = 1.0
 Metrics = Callable[[], tuple[bytes, str]]  # and their media type

@@ -15,8 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from service import database
-from service.audit import record_now
-from service.chain import (
+from service.audit.chain import (
     FAILURES,
     SEALED,
     TABLE,
@@ -25,9 +24,10 @@ from service.chain import (
     Row,
     read_keys,
 )
+from service.audit.spool import as_line, as_row
+from service.audit.trail import record_now
+from service.audit.verifying import ANCHOR, SEAL, Broken, Report, verify
 from service.settings import Settings
-from service.spool import as_line, as_row
-from service.verifying import ANCHOR, SEAL, Broken, Report, verify
 
 PAGE = 5000  # rows held at a time
 MAX_SEQ = 2**63 - 1

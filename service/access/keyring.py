@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from service.audit import record_now
-from service.caller import Caller
+from service.access.caller import Caller
+from service.audit.trail import record_now
 from service.database import TABLES, connect, upgrade
 from service.settings import Settings
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import orjson
 
-from service.chain import MOST, START, Entry, Head, Key, Row, digest, link
+from service.audit.chain import MOST, START, Entry, Head, Key, Row, digest, link
 
 _ENDING = ".jsonl"
 

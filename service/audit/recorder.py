@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from alembic.util import CommandError
 
 from service import database, logs, metrics
-from service.chain import FAILURES, MOST, START, Chain, Entry, Head, Key, new_entry
-from service.spool import Spool, SpoolBroken
+from service.audit.chain import FAILURES, MOST, START, Chain, Entry, Head, Key, new_entry
+from service.audit.spool import Spool, SpoolBroken
 
 TICK_S = 0.5  # how often the thread looks around while nothing comes
 # A commit takes as much of a core whether for one row or for ten: so it waits for others, if there

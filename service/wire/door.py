@@ -13,13 +13,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from service import binding, logs
-from service.access import Guard
+from service import logs
+from service.access import binding
+from service.access.guard import Guard
+from service.access.rates import Rates
+from service.access.scopes import HEALTH, scope_of
 from service.edge import FRAMEWORK_PATHS, classify_directly, refuse_early
-from service.headers import with_headers
-from service.rates import Rates
-from service.scopes import HEALTH, scope_of
 from service.settings import Settings
+from service.wire.headers import with_headers
 
 
 def known_paths(apps: Iterable[ASGIApp]) -> frozenset[str]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from service.chain import START, Head, Key, Row, digest
+from service.audit.chain import START, Head, Key, Row, digest
 
 SEAL = "audit.seal"  # the action of a row that says up to where rows were exported and deleted
 ANCHOR = re.compile(r"(\d+):([0-9a-f]{64})")

@@ -11,18 +11,19 @@ from starlette.datastructures import Headers, State
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from service import keyring, logs, problems, sessions
+from service import logs, problems
+from service.access import keyring, sessions
+from service.access.caller import UNKNOWN, Caller, caller_of
+from service.access.fetched import Fetched, Unreachable
+from service.access.keyring import Key
+from service.access.rates import Rates
+from service.access.scopes import HEALTH, METERED, SESSION, SIGN_OUT, scope_of
+from service.access.sessions import Sessions
+from service.access.tokens import BadToken, Tokens
 from service.answering import refused
-from service.audit import Audit, Recorded
-from service.caller import UNKNOWN, Caller, caller_of
-from service.fetched import Fetched, Unreachable
-from service.keyring import Key
+from service.audit.trail import Audit, Recorded
 from service.problems import Problem
-from service.rates import Rates
-from service.scopes import HEALTH, METERED, SESSION, SIGN_OUT, scope_of
-from service.sessions import Sessions
 from service.settings import Settings
-from service.tokens import BadToken, Tokens
 
 _NEEDED = (
     "send `Authorization: Bearer` with a key of this service; in a browser, open / and sign in"

@@ -21,12 +21,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service import binding, database, problems
-from service.caller import caller_of
-from service.chain import Chain, Key, new_entry, read_keys
+from service import database, problems
+from service.access import binding
+from service.access.caller import caller_of
+from service.audit.chain import Chain, Key, new_entry, read_keys
+from service.audit.recorder import SUM_S, Alike, Recorder
 from service.metrics import AUDIT_ROWS
 from service.problems import Problem
-from service.recorder import SUM_S, Alike, Recorder
 from service.settings import Settings
 
 ONE_BY_ONE = 10  # refusals alike, in SUM_S; then they are summed
@@ -184,9 +185,3 @@ def outcome(result: Response | Problem) -> str:
     if isinstance(result, Problem):
         return f"{result.status} {result.kind}"
     return str(result.status_code)
-
-
-if __name__ == "__main__":
-    from service.auditor import main
-
-    main()
