@@ -106,7 +106,7 @@ def wants_page(scope: Scope, headers: Mapping[str, str]) -> bool:
 
 def sign_in_page(problem: Problem, request_id: str, said: str = "") -> Response:
     """The problem, as a form that helps. `said`: what was wrong with the key that came with it."""
-    alert = f'<p role="alert">{html.escape(said)}</p>' if said else ""
+    alert = f'<p role="alert">{html.escape(said[0].upper() + said[1:])}.</p>' if said else ""
     headers = {**problem.headers, **_PAGE_HEADERS, "X-Request-ID": request_id}
     return HTMLResponse(_PAGE.format(style=_STYLE, said=alert), problem.status, headers)
 

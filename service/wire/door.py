@@ -32,7 +32,8 @@ def known_paths(apps: Iterable[ASGIApp]) -> frozenset[str]:
             files = getattr(route, "app", None)
             if isinstance(files, StaticFiles) and files.directory is not None:
                 root = Path(files.directory)
-                paths |= {f"{path}/{f.relative_to(root)}" for f in root.rglob("*") if f.is_file()}
+                found = (f.relative_to(root) for f in root.rglob("*") if f.is_file())
+                paths |= {f"{path}/{f}" for f in found if f.suffix not in (".py", ".pyc")}
             paths.add(path)
     return frozenset(path for path in paths if "{" not in path)
 

@@ -73,6 +73,8 @@ def test_without_a_credential_every_path_looks_the_same(keys: Keys) -> None:
         gets(one, path, {})[0]
         for path in ("/classify", "/nothing", "/static/page.js", "/static/../x", "/docs", "//")
     ]
+    code = door(keys, access="off"), "/static/__init__.py"
+    assert gets(*code, {})[0].status_code == 404, "the pages' folder holds code too"
     for answer in answers:
         problem(answer, 401)
         assert answer.headers["www-authenticate"] == 'Bearer realm="ecg-direnet"'
