@@ -194,17 +194,16 @@ def test_a_killed_command_goes_on_from_what_is_there(
 @pytest.mark.slow
 def test_a_node_that_joins_takes_part(local: Path, tmp_path: Path) -> None:
     out = tmp_path / "set.npz"
-    asked = (*BALANCED, "-n", 200, "--out", out)
+    asked = (*BALANCED, "-n", 600, "--out", out)
     with Nodes(1) as growing, begin(*asked, "--ray", growing.address) as command:
         until(lambda: rays.is_at_work(growing.running[-1]))
-        os.kill(command.pid, signal.SIGSTOP)  # what it has begun is done, and no more is asked for
         late = growing.add(1)
-        os.kill(command.pid, signal.SIGCONT)
         until(lambda: rays.is_at_work(late) or command.poll() is not None)
         assert command.poll() is None, "it ended before the node had come"
         command.communicate(timeout=900)
         assert command.returncode == 0
-    assert sha256(out) == sha256(local)
+    with np.load(local) as fewer, np.load(out) as more:
+        np.testing.assert_array_equal(more["data"][:200], fewer["data"])
 
 
 # In order, and not too much at a time

@@ -151,8 +151,10 @@ def test_two_processes_do_what_one_does_with_both_shares(verb, arguments, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("begun_by", [1, 2])
+@pytest.mark.parametrize(
+    ("verb", "begun_by"),
+    [(VERBS[0], 1), (VERBS[0], 2), (VERBS[1], 1), (VERBS[2], 2)],
+)
 def test_a_run_goes_on_in_another_number_of_processes(
     verb, begun_by, arguments, tmp_path: Path
 ) -> None:
@@ -198,8 +200,7 @@ def lives_on(killed: int, verb: str, given: tuple, tmp_path: Path) -> tuple[int,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [0, 1])
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(("verb", "killed"), [(VERBS[0], 0), (VERBS[1], 1), (VERBS[2], 0)])
 def test_a_process_whose_other_was_killed_says_so_and_stops(
     verb, killed, arguments, tmp_path: Path
 ) -> None:
