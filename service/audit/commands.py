@@ -230,13 +230,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except (*FAILURES, ValueError) as error:
         message = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-        print(f"{type(error).__name__}: {message}", file=sys.stderr)
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        print(kind + message, file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 
 
 def _run(given: argparse.Namespace, engine: sa.Engine, keys: Sequence[Key]) -> None:
     """Errors: Broken, FAILURES, ValueError."""
+    if (
+        given.command != "upgrade"
+        and not getattr(given, "file", None)
+        and not sa.inspect(engine).has_table(TABLE.name)
+    ):
+        raise ValueError(
+            "this database has no audit: the service's first start makes one, or "
+            "`python -m service.audit upgrade`"
+        )
     match given.command:
         case "verify":
             rows = rows_in(given.file) if given.file else rows_of(engine)
