@@ -12,7 +12,7 @@ import getpass
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -44,8 +44,10 @@ class Audit:
         self._since = 0.0
 
     @classmethod
-    async def start(cls, settings: Settings, models: dict[str, str]) -> Audit | None:
-        """None where the audit is off."""
+    async def start(
+        cls, settings: Settings, models: dict[str, str], at_once: Callable[[], int]
+    ) -> Audit | None:
+        """None where the audit is off. `at_once`: as for the recorder."""
         if not wanted(settings):
             return None
         recorder = Recorder(
@@ -53,6 +55,7 @@ class Audit:
             read_keys(settings.audit_key_file),
             settings.audit_spool,
             settings.audit_when_away == "spool",
+            at_once,
         )
         await asyncio.to_thread(recorder.open)
         return cls(recorder, models, binding.required(settings.access))

@@ -216,8 +216,15 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Status 0: well; 1: the chain is broken; 2: something could not be read or written."""
+    given = _arguments().parse_args(arguments)
     try:
-        _run(_arguments().parse_args(arguments))
+        settings = Settings()
+        keys = read_keys(given.key_file or settings.audit_key_file)
+        engine = database.connect(given.database_url or settings.database_url)
+        try:
+            _run(given, engine, keys)
+        finally:
+            engine.dispose()
     except Broken as broken:
         print(f"broken: {broken}", file=sys.stderr)
         sys.exit(1)
@@ -228,11 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def _run(given: argparse.Namespace) -> None:
+def _run(given: argparse.Namespace, engine: sa.Engine, keys: Sequence[Key]) -> None:
     """Errors: Broken, FAILURES, ValueError."""
-    settings = Settings()
-    keys = read_keys(given.key_file or settings.audit_key_file)
-    engine = database.connect(given.database_url or settings.database_url)
     match given.command:
         case "verify":
             rows = rows_in(given.file) if given.file else rows_of(engine)

@@ -22,6 +22,10 @@ class Balance:
         self._alone = workers == 1
         self._at_once = 0
 
+    @property
+    def at_once(self) -> int:
+        return self._at_once
+
     def __enter__(self) -> Self:
         self._at_once += 1
         return self

@@ -44,7 +44,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure()
         app.state.engine = engine = Engine.start(settings)
-        app.state.audit = await Audit.start(settings, _hashes(engine))
+        app.state.audit = await Audit.start(
+            settings, _hashes(engine), lambda: app.state.balance.at_once
+        )
         # What is alive now stays: collections need not look at it again, and run rarely.
         gc.collect()
         gc.freeze()

@@ -11,7 +11,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ from service.chain import FAILURES, MOST, START, Chain, Entry, Head, Key, new_en
 from service.spool import Spool, SpoolBroken
 
 TICK_S = 0.5  # how often the thread looks around while nothing comes
+# A commit takes as much of a core whether for one row or for ten: so it waits for others, if there
+# are any.
+GATHER_S = 0.002
 HANGS_S = 5  # a transaction that takes longer has hung
 PROBE_S = (0.25, 5.0)  # between attempts to reach a database that is away: at first, and at most
 GIVE_UP_S = 30  # that an answer waits for its row
@@ -60,9 +63,11 @@ class Recorder:
         keys: Sequence[Key] = (None,),
         spool_folder: Path | None = None,
         spooling: bool = False,
+        at_once: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`at_once`: how many requests there are now, those that wait here among them."""
         self._engine, self._keys = engine, keys
-        self._folder, self._spooling = spool_folder, spooling
+        self._folder, self._spooling, self._at_once = spool_folder, spooling, at_once
         self._chain = Chain(engine, keys[-1])
         self._probing = Chain(engine, keys[-1])
         self._queue: queue.SimpleQueue[_Waiting | Alike | None] = queue.SimpleQueue()
@@ -149,6 +154,8 @@ class Recorder:
         found: list[_Waiting] = []
         try:
             item = self._queue.get(timeout=0 if busy else TICK_S)
+            if self._at_once() > 1:
+                time.sleep(GATHER_S)
             while True:
                 match item:
                     case _Waiting():

@@ -317,8 +317,8 @@ def test_older_rows_are_sealed_in_postgresql_too(
     record_now(engine, "keys.revoke", about="key:1", keys=keys)
     engine.dispose()
     assert [row.seq for row in whole(postgres.url)] == [31, 32]
-    exported = [json.loads(x)["about"] for x in (tmp_path / "sealed.jsonl").open()]
-    assert exported == [f"key:{i}" for i in range(30)]
+    lines = (tmp_path / "sealed.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["about"] for line in lines] == [f"key:{i}" for i in range(30)]
 
 
 @needs_postgres
