@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from ecg.errors import EcgError
-from ecg.formats import MAX_RECORDS, File, Hints, read
+from ecg.formats import File, Hints, read
+from ecg.limits import LIMITS
 from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, encode, features
 from ecg.leads import LEADS
 from ecg.record import MAX_FS, MIN_FS
@@ -280,7 +281,7 @@ def test_a_json_record_with_a_field_that_does_not_fit_is_refused_and_the_field_n
     assert refusal.value.where.startswith(tuple(f"records[{at}].{place}" for place in places))
 
 
-@given(st.integers(MAX_RECORDS + 1, 400))
+@given(st.integers(LIMITS.max_records + 1, 400))
 def test_more_records_than_one_request_may_hold_are_refused(n: int) -> None:
     with pytest.raises(EcgError, match="at most 64"):
         read([File(orjson.dumps({"records": [{}] * n}))], Hints())
