@@ -16,10 +16,9 @@ from starlette.requests import Request
 
 from ecg.errors import EcgError
 from ecg.formats import File, Hints, read
-from ecg.limits import LIMITS
 from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, encode, features
 from ecg.leads import LEADS
-from ecg.record import MAX_FS, MIN_FS
+from ecg.limits import LIMITS
 from ecg.statements import ATRIAL_STATEMENTS
 from service import explaining, fhir, problems
 from service.problems import Problem
@@ -221,7 +220,7 @@ def json_records(draw: st.DrawFn) -> dict[str, Any]:
     row = (few * (n_samples // len(few) + 1))[:n_samples]
     record = {
         "sig": [row] * len(leads),
-        "fs": draw(st.integers(50, 100) | st.floats(MIN_FS, 100)),
+        "fs": draw(st.integers(50, 100) | st.floats(LIMITS.min_fs, 100)),
         "leads": spelled,
         "units": draw(st.sampled_from(("mV", "uV", "MV", " uv "))),
     }
@@ -255,7 +254,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
         [["1"] * 500],
         [[True] * 500],
     ),
-    "fs": (0, MIN_FS - 0.1, MAX_FS + 0.1, -100, 1e308, "100", True, None, [100], {}),
+    "fs": (0, LIMITS.min_fs - 0.1, LIMITS.max_fs + 0.1, -100, 1e308, "100", True, None, [100], {}),
     "leads": ([], ["I", "I"], ["V7"], [None], [1], "I", {}, ["I"] * 13, None),
     "units": ("V", "", "m V", 1, None, True, ["mV"]),
     "record_id": (7, True, ["a"], {}, "x" * 257),
