@@ -141,10 +141,16 @@ def ready(app: FastAPI) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Errors: ValueError, OSError for settings with which no worker could start."""
-    if settings.audit != "off":
-        read_keys(settings.audit_key_file)
+    """Errors: ValueError, OSError for settings with which no worker could start. Where it depends on
+    the address whether a folder is needed, it may lack."""
+    if settings.audit == "off":
+        return
+    read_keys(settings.audit_key_file)
+    try:
         database.connect(settings.database_url).dispose()
+    except OSError:
+        if settings.audit == "on":
+            raise
 
 
 def new_digest() -> Any:
