@@ -53,7 +53,7 @@ def walk(routes, prefix=""):
         else:
             yield path
 
-door = EcgDirenet.to_asgi()
+door = EcgDirenet.to_asgi().app
 print(json.dumps(sorted(set(walk(door.app.routes)))))
 """
 
@@ -252,7 +252,8 @@ def test_on_this_machine_alone_no_key_is_asked_for(server_url: str) -> None:
 
 def test_access_can_be_asked_for_on_this_machine_too(tmp_path: Path, keys: Keys) -> None:
     more = {**without_generator(tmp_path), "ECG_WORKERS": "1", "ECG_DATABASE_URL": keys.url}
+    key = keys.make()
     with running_service(tmp_path, ECG_ACCESS="on", **more) as service:
         assert httpx.get(f"{service.url}/models").status_code == 401
-        answer = httpx.get(f"{service.url}/models", headers=bearer(keys.make()), timeout=60)
+        answer = httpx.get(f"{service.url}/models", headers=bearer(key), timeout=60)
         assert answer.status_code == 200
