@@ -49,9 +49,11 @@ class Fetched(Generic[T]):
         value = self.now()
         return value if value is not None else await self._after(self._under_way)
 
-    async def newer(self) -> T:
+    async def newer(self, patient: bool = False) -> T:
         """For who did not find something in it: fetched anew where the last time is long enough
-        ago. Errors: Unreachable."""
+        ago; the patient wait until it is. Errors: Unreachable."""
+        if patient and self._under_way is None:
+            await asyncio.sleep(max(0.0, self._began + self._again_s - time.monotonic()))
         return await self._after(self._begin())
 
     async def _after(self, under_way: asyncio.Future[None] | None) -> T:

@@ -129,7 +129,7 @@ class Guard:
                 keys = await self._keys.current()
             if key_id not in keys:
                 self._not_too_often(scope)
-                keys = await self._keys.newer()
+                keys = await self._keys.newer(patient=True)  # it may have been made just now
         except Unreachable:
             raise problems.keys_unreachable("the database of the keys") from None
         if key_id not in keys:

@@ -59,7 +59,7 @@ def _in_memory(secret: str) -> None:
 def _row(secret: str) -> None:
     engine = database.connect(Settings().database_url)
     database.upgrade(engine)
-    columns = ("seq", "time", "request_id", "caller", "action", "outcome", "times")
+    columns = ("seq", "time", "id", "caller", "action", "outcome", "times")
     row = {**dict.fromkeys(columns, 0), "previous": "", "hash": "", "outcome": secret[:60]}
     with engine.begin() as connection:
         names = ", ".join(row)

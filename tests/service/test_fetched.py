@@ -117,3 +117,13 @@ def test_a_failure_is_logged_without_what_it_says(caplog: pytest.LogCaptureFixtu
     with caplog.at_level("INFO", logger="ecg"):
         asyncio.run(failing())
     assert "OSError" in caplog.text and "password" not in caplog.text
+
+
+def test_the_patient_get_what_came_just_now() -> None:
+    values = iter(range(9))
+
+    async def ask() -> tuple[int, int, int]:
+        fetched = Fetched("numbers", lambda: next(values), keep_s=60, again_s=0.2, late_s=5)
+        return await fetched.current(), await fetched.newer(), await fetched.newer(patient=True)
+
+    assert asyncio.run(ask()) == (0, 0, 1)

@@ -56,19 +56,13 @@ def watched(folder: Path, target: str = "service.bento:EcgDirenet", **more: str)
             "ECG_WORKERS": "2",
             "ECG_AUDIT": "on",
             "ECG_DATABASE_URL": f"sqlite:///{folder}/state/state.sqlite",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "ECG_TRACES": collector.url,
             "HOME": str(folder / "home"),
-            **{f"ECG_{name.upper()}": collector.url for name in trace_settings()},
             **more,
         }
         (folder / "home").mkdir()
-        with running_service(folder, target, apart(folder), **settings) as service:
+        with running_service(folder, target=target, within=apart(folder), **settings) as service:
             yield Watch(service, folder, collector)
-
-
-def trace_settings() -> list[str]:
-    """Where the service can be told of a collector."""
-    return [n for n in Settings.model_fields if "otlp" in n or n.startswith("trace")]
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +201,7 @@ def test_nothing_of_a_planted_patient_is_left_anywhere(watch: Watch, record: Rec
     assert not watch.leaks((*patient.words(), patient.record_id))
     log = watch.service.log.read_text()
     assert '"event":"request"' in log, "what is searched is there"
-    if trace_settings():
-        assert watch.collector.bodies, "what is searched is there"
+    assert watch.collector.bodies, "what is searched is there"
     home = [path for path in (watch.folder / "home").rglob("*") if path.is_file()]
     assert not home, "neither the service nor a library keeps anything for itself"
     for pid in watch.pids():
