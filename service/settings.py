@@ -189,7 +189,7 @@ class Settings(BaseSettings):
         description="of an OpenTelemetry collector, OTLP over HTTP: http://collector:4318",
     )
     traces_ratio: float = Field(
-        default=1, ge=0, le=1, description="of the requests, where the client does not say"
+        default=0.1, ge=0, le=1, description="of the requests, where the client does not say"
     )
 
     access_log: bool = True

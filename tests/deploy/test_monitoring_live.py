@@ -36,7 +36,12 @@ pytestmark = [
     pytest.mark.skipif(not (PROMETHEUS and PROMTOOL), reason="there is no Prometheus here"),
 ]
 DAY_S = 86_400
-SETTINGS = {"ECG_WORKERS": "2", "ECG_TIMEOUT_S": "25", "ECG_MAX_DELAY_S": "60"}
+SETTINGS = {
+    "ECG_WORKERS": "2",
+    "ECG_TIMEOUT_S": "25",
+    "ECG_MAX_DELAY_S": "60",
+    "ECG_TRACES_RATIO": "1",
+}
 
 
 def past(now: float) -> str:

@@ -25,7 +25,7 @@ from tests.service.bodies import as_npz, as_parts
 from tests.service.collector import Collector, attributes
 from tests.service.test_process import metric
 
-ONE = {"ECG_WORKERS": "1", "ECG_ENGINE_THREADS": "1"}
+ONE = {"ECG_WORKERS": "1", "ECG_ENGINE_THREADS": "1", "ECG_TRACES_RATIO": "1"}
 PLANTED = "ZZTESTPATIENT-4711"  # of nobody
 SERVER = 2  # SpanKind
 ERROR = 2  # StatusCode
@@ -304,7 +304,7 @@ def test_what_was_recorded_is_sent_before_the_service_ends(tmp_path: Path, recor
 def test_a_share_of_the_requests_is_recorded_whole(tmp_path: Path, record: Record) -> None:
     body = as_npz(record)
     with Collector() as collector:
-        settings = {"ECG_TRACES": collector.url, "ECG_TRACES_RATIO": "0.2", **ONE}
+        settings = {**ONE, "ECG_TRACES": collector.url, "ECG_TRACES_RATIO": "0.2"}
         with running_service(tmp_path, **settings) as service, httpx.Client() as client:
             for _ in range(300):
                 client.post(f"{service.url}/classify", content=body).raise_for_status()
