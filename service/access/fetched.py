@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from service import logs
 
 T = TypeVar("T")
+_TICK_S = 0.005  # an event loop may wake somebody a little early
 
 
 class Unreachable(Exception):
@@ -51,10 +52,14 @@ class Fetched(Generic[T]):
 
     async def newer(self, patient: bool = False) -> T:
         """For who did not find something in it: fetched anew where the last time is long enough
-        ago; the patient wait until it is. Errors: Unreachable."""
-        if patient and self._under_way is None:
-            await asyncio.sleep(max(0.0, self._began + self._again_s - time.monotonic()))
-        return await self._after(self._begin())
+        ago. The patient wait for one that was begun after they asked. Errors: Unreachable."""
+        asked = time.monotonic()
+        value = await self._after(self._begin())
+        if patient and self._of < asked:
+            wait_s = self._began + self._again_s - time.monotonic()
+            await asyncio.sleep(max(0.0, wait_s) + _TICK_S)
+            value = await self._after(self._begin())
+        return value
 
     async def _after(self, under_way: asyncio.Future[None] | None) -> T:
         if under_way is not None:

@@ -52,10 +52,10 @@ def docs_routes() -> list[BaseRoute]:
 
 
 async def _index(request: Request) -> Response:
-    """Who signed in can sign out."""
+    """Who signed in can sign out, once the page's code is there to do it."""
     page = _INDEX
     if caller_of(request.scope) is not OPEN:
-        page = page.replace('id="sign-out" hidden', 'id="sign-out"')
+        page = page.replace('id="sign-out"', 'id="sign-out" data-offered')
     return HTMLResponse(page, headers=_HEADERS)
 
 

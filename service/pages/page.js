@@ -291,6 +291,7 @@ $("sign-out").addEventListener("submit", async (event) => {
   await fetch("sign-out", { method: "POST" });
   location.reload();
 });
+$("sign-out").hidden = !("offered" in $("sign-out").dataset);
 
 async function listExamples() {
   const source = await catalogue;
