@@ -353,7 +353,7 @@ def test_the_model_card_can_be_read(visit):
 def test_the_page_works_under_the_strictest_content_policy(visit):
     """The fixture sees any violation on the console."""
     page = visit.page
-    assert "default-src 'self'" in page.request.get(page.url).headers["content-security-policy"]
+    assert "default-src 'none'" in page.request.get(page.url).headers["content-security-policy"]
     strict = {"content-security-policy": "default-src 'self'; img-src 'self' data: blob:"}
 
     def stricter(route):
