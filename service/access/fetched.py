@@ -36,7 +36,7 @@ class Fetched(Generic[T]):
         self._keep_s, self._again_s, self._late_s = keep_s, again_s, late_s
         self._value: T | None = None
         self._of = self._began = float("-inf")
-        self._under_way: asyncio.Future[None] | None = None
+        self._under_way: asyncio.Future[bool] | None = None
 
     def now(self) -> T | None:
         """The value while it is fresh; an ageing one is fetched anew meanwhile. Costs no wait."""
@@ -61,15 +61,17 @@ class Fetched(Generic[T]):
             value = await self._after(self._begin())
         return value
 
-    async def _after(self, under_way: asyncio.Future[None] | None) -> T:
+    async def _after(self, under_way: asyncio.Future[bool] | None) -> T:
+        came = False
         if under_way is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(under_way), self._late_s)
-        if self._value is None or time.monotonic() - self._of > self._keep_s:
+                came = await asyncio.wait_for(asyncio.shield(under_way), self._late_s)
+        # what was waited for is good, though it took longer than it may be kept
+        if self._value is None or not (came or time.monotonic() - self._of <= self._keep_s):
             raise Unreachable(self._name)
         return self._value
 
-    def _begin(self) -> asyncio.Future[None] | None:
+    def _begin(self) -> asyncio.Future[bool] | None:
         """The fetch under way: one is begun unless one is, or was just now."""
         if self._under_way is not None or time.monotonic() - self._began < self._again_s:
             return self._under_way
@@ -94,4 +96,4 @@ class Fetched(Generic[T]):
             self._value, self._of = value, began
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
-            under_way.set_result(None)
+            under_way.set_result(value is not None)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,14 @@ from tests.service.guarded import Keys, bearer, client, door
 from tests.service.issuer import AUDIENCE, Issuer, issuing
 
 UNKNOWN = f"ecg_0123456789ab_{'x' * 43}"
+
+
+@pytest.fixture(autouse=True)
+def one_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A door serves in one loop, as a worker does."""
+    with asyncio.Runner() as runner:
+        monkeypatch.setattr(asyncio, "run", runner.run)
+        yield
 
 
 @pytest.fixture

@@ -106,6 +106,16 @@ def test_nobody_waits_longer_than_they_should_for_one_that_hangs() -> None:
     assert asyncio.run(hanging()) < 1.5
 
 
+def test_a_fetch_that_takes_longer_than_it_keeps_still_answers_who_waited() -> None:
+    source = Source(0.2)
+
+    async def slowly() -> list[int]:
+        numbers = fetched(source, keep_s=0.1)
+        return [await numbers.current() for _ in range(3)]
+
+    assert asyncio.run(slowly()) == [1, 2, 3]
+
+
 def test_a_failure_is_logged_without_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
     source = Source()
     source.away = True
