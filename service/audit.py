@@ -152,8 +152,8 @@ def ready(app: FastAPI) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Errors: ValueError, OSError for settings with which no worker could start. Where it depends on
-    the address whether a folder is needed, it may lack."""
+    """Errors: ValueError, OSError for settings with which no worker could start. A folder may lack
+    where it depends on the address whether it is needed."""
     if settings.audit == "off":
         return
     read_keys(settings.audit_key_file)
