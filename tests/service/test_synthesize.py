@@ -200,7 +200,7 @@ def test_company_does_not_change_an_answer(generator_url: str) -> None:
         ({"sex": "x"}, "sex: "),
         ({"statements": ["NOPE"]}, "statements[0]: is not covered"),
         ({"statements": ["AFIB"], "atrial_substrate": "normal"}, "atrial_substrate: "),
-        ({"wanted": 1}, "wanted: "),
+        ({"wanted": 1}, "holds a field other than n, atrial_substrate, "),
         ({"seed": -1}, "seed: "),
         ({"complete": True}, "complete: says that there are no other statements"),
     ],

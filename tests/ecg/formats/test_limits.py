@@ -18,6 +18,7 @@ import pytest
 
 from ecg.errors import EcgError, TooLargeError, UnreadableError, UnservableError
 from ecg.formats import _READERS, File, Hints, read
+from ecg.formats.wfdb import READ_BYTES
 from ecg.leads import LEADS
 from ecg.limits import LIMITS, MIB, Limits
 from tests.conftest import PTB_XL, ROOT, wfdb_files
@@ -391,7 +392,7 @@ def test_the_whole_process_stays_small(content: bytes) -> None:
 
 def test_a_record_of_one_file_leaves_less_for_the_next(record) -> None:
     (header, signal) = wfdb_files(PTB_XL[0])
-    once = 12 * 1000 * 8
+    once = 12 * 1000 * READ_BYTES
     hints = Hints(limits=Limits(max_unpacked=once + 50_000))
     one = File(as_zip([header, signal]))
     assert len(read([one], hints)) == 1
