@@ -43,6 +43,9 @@ SYNTHESIZE: dict[str, Any] = {
 _PROBLEMS: dict[str, Problem] = {
     "unreadable": problems.of_error(UnreadableError("not valid JSON at line 1, column 9")),
     "not acceptable": problems.not_acceptable("image/svg+xml, image/png"),
+    "head too slow": problems.head_too_slow(20),
+    "head too large": problems.head_too_large(64 * 1024),
+    "malformed": problems.malformed(),
     "too large": problems.too_large(64 * 2**20),
     "unknown format": problems.of_error(
         UnknownFormatError("this is an empty body; send JSON, NPZ, CSV …")

@@ -177,10 +177,12 @@ CLASSIFY: dict[str, Any] = {**_CLASSIFY, "parameters": [*_CLASSIFY["parameters"]
 _PROBLEMS = {
     400: "The body could not be read",
     406: "No such answer",
+    408: "The request's head did not come in time",
     413: "The body is too large",
     415: "The body is in no known format",
     422: "Read, but not something that can be answered",
     429: "Overloaded; see Retry-After",
+    431: "The request's head is too large",
     500: "Internal error",
     503: "No answer in time, see Retry-After, or no model for it",
 }
