@@ -45,6 +45,9 @@ _PROBLEMS: dict[str, Problem] = {
     "no key": problems.unauthorized("send `Authorization: Bearer` with a key of this service"),
     "not of this key": problems.forbidden("synthesize"),
     "not acceptable": problems.not_acceptable("image/svg+xml, image/png"),
+    "head too slow": problems.head_too_slow(20),
+    "head too large": problems.head_too_large(64 * 1024),
+    "malformed": problems.malformed(),
     "too large": problems.too_large(64 * 2**20),
     "unknown format": problems.of_error(
         UnknownFormatError("this is an empty body; send JSON, NPZ, CSV …")

@@ -183,10 +183,12 @@ _PROBLEMS = {
     401: "A valid key is needed, where keys are asked for",
     403: "The key may not do this",
     406: "No such answer",
+    408: "The request's head did not come in time",
     413: "The body is too large",
     415: "The body is in no known format",
     422: "Read, but not something that can be answered",
     429: "Overloaded; see Retry-After",
+    431: "The request's head is too large",
     500: "Internal error",
     503: "No answer in time, or none that can be recorded, see Retry-After; or no model for it",
 }

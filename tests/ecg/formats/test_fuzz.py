@@ -17,6 +17,7 @@ def test_good_files_pass(seeds):
     warm = seeds["csv"]
     judge(warm.packed(warm.files), warm.record)  # what is imported at the first is not the files'
     for kind, sample in seeds.items():
+        judge(sample.packed(sample.files), sample.record)  # what is imported or computed once
         outcome = judge(sample.packed(sample.files), sample.record)
         assert (outcome.kind in ("acceptable", "poor"), outcome.wrong) == (True, ""), kind
 
