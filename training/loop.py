@@ -89,37 +89,36 @@ def _train(
     state = _resume(run / "checkpoint.pt", accelerator, model, ema, optimizer)
     writer = SummaryWriter(str(run / "log")) if accelerator.is_main_process else None
     started = saved = time.monotonic()
-    bar = tqdm(
+    with tqdm(
         total=config.steps, initial=state.step, unit=" steps", mininterval=5,
         disable=not accelerator.is_main_process,
-    )  # fmt: skip
-    while state.step < config.steps and not _is_late(started, minutes):
-        torch.manual_seed(processes.seed_of(config.seed, state.step))
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * _schedule(state.step, config)
-        batch = batches(state.step, accelerator.process_index, accelerator.num_processes)
-        model.train()
-        with accelerator.autocast():
-            value = loss(model, {k: v.to(accelerator.device) for k, v in batch.items()})
-        accelerator.backward(value)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        state.step += 1
-        _average(ema, accelerator.unwrap_model(model), config.ema, state.step)
-        bar.update()
-        if not accelerator.is_main_process:
-            continue
-        if state.step % 50 == 0:
-            bar.set_postfix(loss=f"{value.item():.4f}", best=f"{state.best:.4f}", refresh=False)
-            writer.add_scalar("train/loss", value.item(), state.step)
-            writer.add_scalar("train/grad_norm", float(norm), state.step)
-        if state.step % config.eval_every == 0 or state.step == config.steps:
-            _evaluate(ema, evaluate, config, state, run, writer)
-        if time.monotonic() - saved > config.save_every_s:
-            _save(run / "checkpoint.pt", accelerator, model, ema, optimizer, state)
-            saved = time.monotonic()
-    bar.close()
+    ) as bar:  # fmt: skip
+        while state.step < config.steps and not _is_late(started, minutes):
+            torch.manual_seed(processes.seed_of(config.seed, state.step))
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * _schedule(state.step, config)
+            batch = batches(state.step, accelerator.process_index, accelerator.num_processes)
+            model.train()
+            with accelerator.autocast():
+                value = loss(model, {k: v.to(accelerator.device) for k, v in batch.items()})
+            accelerator.backward(value)
+            norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state.step += 1
+            _average(ema, accelerator.unwrap_model(model), config.ema, state.step)
+            bar.update()
+            if not accelerator.is_main_process:
+                continue
+            if state.step % 50 == 0:
+                bar.set_postfix(loss=f"{value.item():.4f}", best=f"{state.best:.4f}", refresh=False)
+                writer.add_scalar("train/loss", value.item(), state.step)
+                writer.add_scalar("train/grad_norm", float(norm), state.step)
+            if state.step % config.eval_every == 0 or state.step == config.steps:
+                _evaluate(ema, evaluate, config, state, run, writer)
+            if time.monotonic() - saved > config.save_every_s:
+                _save(run / "checkpoint.pt", accelerator, model, ema, optimizer, state)
+                saved = time.monotonic()
     if accelerator.is_main_process:
         _save(run / "checkpoint.pt", accelerator, model, ema, optimizer, state)
         writer.close()
