@@ -15,8 +15,13 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/../../pyproject.toml")
 revision=$(git -C "$here" rev-parse HEAD 2>/dev/null || echo unknown)
 source=$(git -C "$here" remote get-url origin 2>/dev/null || echo unknown)
 
+built=$(mktemp)
+trap 'rm -f "$built"' EXIT
+
 # shellcheck disable=SC2086  # no argument where there is no format
 "$engine" build $format --tag "$tag" --file "$bento/env/docker/Dockerfile" \
     --build-arg VERSION="$version" --build-arg REVISION="$revision" --build-arg SOURCE="$source" \
-    "$@" "$bento"
+    --iidfile "$built" "$@" "$bento"
+# An engine that is stopped in the middle may say that all is well.
+test -s "$built" || { echo "$engine built no image." >&2; exit 1; }
 echo "Built $tag with $engine."
