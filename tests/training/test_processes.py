@@ -283,13 +283,14 @@ def test_the_launchers_connect_two_machines(launcher, data: Path, tmp_path: Path
             place = (
                 *("torch.distributed.run", "--nnodes", 2, "--nproc-per-node", 1),
                 *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"),
-                *("--rdzv-id", "one", "--node-rank", rank, "-m"),
+                *("--rdzv-id", "one", "-m", "--"),  # or it takes --run for an option of its own
             )
         else:
             place = (
-                *("accelerate.commands.launch", "--cpu", "--num_machines", 2),
+                *("accelerate.commands.launch", "--multi_gpu", "--num_machines", 2),
                 *("--num_processes", 2, "--machine_rank", rank, "--main_process_ip", "127.0.0.1"),
-                *("--main_process_port", port, "--mixed_precision", "no", "-m"),
+                *("--main_process_port", port, "--mixed_precision", "no"),
+                *("--dynamo_backend", "no", "-m"),
             )
         run = ("--data", data, "--run", tmp_path / f"run-{rank}")
         started.append(alone(*place, "training.train_classifier", *SHORT, *run))
