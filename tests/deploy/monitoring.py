@@ -23,14 +23,6 @@ from tests.conftest import ROOT
 HOME = ROOT / "deploy" / "monitoring"
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 JOB = "ecg-direnet"
-# Of the audit, and shown as soon as service/metrics.py has them; the only ones that may be missing.
-AWAITED = {
-    "ecg_audit_rows_total",
-    "ecg_audit_seconds_bucket",
-    "ecg_audit_spooled_waiting",
-    "ecg_audit_head",
-    "ecg_audit_away",
-}
 OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}}
 _SUFFIXES = {
     "counter": ("_total",),
