@@ -108,8 +108,9 @@ def read(
         except EcgError as error:
             raise (error.within(where) if where else error) from None
         check_count(len(records), hints.limits)
-        held = sum(r.n_bytes for r in records)
-        left = replace(hints, limits=hints.limits.less(held))
+        if len(files) > 1:
+            held = sum(r.n_bytes for r in records)
+            left = replace(hints, limits=hints.limits.less(held))
     if not records:
         raise UnreadableError("there is no record in the request")
     return records

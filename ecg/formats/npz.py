@@ -102,12 +102,13 @@ def _members(file: File, limits: Limits) -> dict[str, Content]:
     """The wanted arrays' bytes by name; views where they are not packed, so that the samples of a
     long record are not copied."""
     found: dict[str, Content] = {}
+    taken = 0
     check_files(len(file.archive.infolist()), limits)
     for info in file.archive.infolist():
         name = info.filename.removesuffix(".npy")
         if name in WANTED and info.filename != name:
-            found[name] = inflate(file, info, limits)
-            limits = limits.less(len(found[name]))
+            found[name] = inflate(file, info, limits, taken)
+            taken += len(found[name])
     return found
 
 

@@ -106,22 +106,23 @@ def stacked(records: Sequence[Record]) -> tuple[np.ndarray, float, tuple[str, ..
 
 def unpack(file: File, limits: Limits) -> list[File]:
     """The members of a zip. Errors: TooLargeError before more is unpacked than may be."""
-    members = []
+    members, taken = [], 0
     check_files(len(file.archive.infolist()), limits)
     for info in file.archive.infolist():
         name = info.filename  # may be empty, on which `is_dir` raises
         if name.endswith("/") or name.startswith("__MACOSX/"):  # macOS puts its own files in
             continue
-        content = inflate(file, info, limits)
-        limits = limits.less(len(content))
+        content = inflate(file, info, limits, taken)
+        taken += len(content)
         members.append(File(bytes(content), name.replace("\\", "/")))
     return members
 
 
-def inflate(file: File, info: zipfile.ZipInfo, limits: Limits) -> bytes | memoryview:
-    """One member of a zip, a view of it where it is not packed. No more than its declared size is
-    ever inflated, so that is what is checked. Errors: TooLargeError, UnreadableError."""
-    limits.check_unpacked(info.file_size)
+def inflate(file: File, info: zipfile.ZipInfo, limits: Limits, taken: int) -> bytes | memoryview:
+    """One member of a zip of which `taken` bytes were unpacked before; a view of it where it is not
+    packed. No more than its declared size is ever inflated, so that is what is checked. Errors:
+    TooLargeError, UnreadableError."""
+    limits.check_unpacked(taken + info.file_size)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnreadableError("a zip packed otherwise than by deflate, which alone is read")
     if (stored := _stored(file.content, info)) is not None:
