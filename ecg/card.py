@@ -107,9 +107,21 @@ class ClassifierCard(_Card):
         return self
 
 
+class FlowMap(_Strict):
+    """That the network jumps between `n_levels` noise levels and 0, told the guidance scale, which
+    lies in `guidance`; the numbers of steps are those that divide the levels."""
+
+    n_levels: Annotated[int, Field(ge=1)]
+    guidance: Interval
+
+    @property
+    def num_steps(self) -> tuple[int, ...]:
+        return tuple(k for k in range(1, self.n_levels + 1) if self.n_levels % k == 0)
+
+
 class Diffusion(_Strict):
     """Noise levels of the sampler, and its defaults (EDM's names). Guidance applies at noise levels
-    within `guidance_interval`."""
+    within `guidance_interval`; a flow map has it in itself."""
 
     sigma_data: float
     sigma_min: float
@@ -118,6 +130,7 @@ class Diffusion(_Strict):
     num_steps: int
     guidance_scale: float
     guidance_interval: Interval
+    flow_map: FlowMap | None = None
 
 
 class GeneratorCard(_Card):

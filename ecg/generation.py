@@ -9,7 +9,8 @@ import numpy as np
 
 from ecg.card import Diffusion
 from ecg.labels import Labels, encode
-from ecg.sampling import dpm_solver_pp_2m, guided, noise_levels, prior
+from ecg.sampler import course, sample
+from ecg.sampling import prior
 from ecg.store import Generator
 
 
@@ -30,15 +31,10 @@ def generate(
         diffusion: the card's where it is None.
     """
     d = diffusion or generator.card.diffusion
-    sigmas = noise_levels(d.num_steps, d.sigma_min, d.sigma_max, d.rho)
+    way = course(d, d.num_steps, d.guidance_scale)
     encoded = np.stack([encode(one, generator.card.statements) for one in labels])
-    scale = np.full(len(rows), d.guidance_scale)
-    x = np.stack([prior(seed, row, generator.card.latents, sigmas[0]) for row in rows])
-
-    def denoise(x: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        return guided(generator.denoise, x, sigma, encoded, scale, d.guidance_interval)
-
-    return generator.decode(dpm_solver_pp_2m(denoise, x, sigmas))
+    x = np.stack([prior(seed, row, generator.card.latents, way.sigmas[0]) for row in rows])
+    return generator.decode(sample(generator.denoise, d, x, encoded, way, d.guidance_scale))
 
 
 def generate_many(

@@ -44,12 +44,6 @@ def is_guided(
     return (guidance_scale != 1) & (low < sigma) & (sigma <= high)
 
 
-def network_calls(sigmas: np.ndarray, guidance_scale: float, interval: tuple[float, float]) -> int:
-    """NFE of a row by DPM-Solver++(2M): a call a step, and another one where it is guided."""
-    scale = np.full(len(sigmas) - 1, guidance_scale)
-    return len(scale) + int(is_guided(sigmas[:-1], scale, interval).sum())
-
-
 def guided(
     network: Network,
     x: np.ndarray,
@@ -117,6 +111,27 @@ def dpm_solver_pp_2m_step(
         estimate = (1 + 1 / (2 * r)) * denoised - 1 / (2 * r) * previous
     x = np.float32(following / sigma) * x - np.float32(np.expm1(-h)) * estimate
     return x.astype(np.float32)
+
+
+def jumps(num_steps: int, n_levels: int) -> list[tuple[int, int]]:
+    """The noise levels, by number, from which and to which a flow map goes in `num_steps` calls.
+
+    Errors: ValueError where they do not divide the levels.
+    """
+    if n_levels % num_steps:
+        raise ValueError(f"{num_steps} steps do not divide {n_levels} levels")
+    width = n_levels // num_steps
+    return [(start, start + width) for start in range(0, n_levels, width)]
+
+
+def flow_map_features(
+    labels: np.ndarray, guidance_scale: np.ndarray, following: np.ndarray, n_levels: int
+) -> np.ndarray:
+    """float32 [n, features + 1 + n_levels]: what a flow map is told beside x and sigma: the labels
+    [n, features], the guidance scale [n], and the number of the level [n] to jump to, from 1."""
+    where = np.eye(n_levels, dtype=np.float32)[following - 1]
+    guidance = (guidance_scale[:, None] - 1).astype(np.float32)
+    return np.concatenate([labels, guidance, where], axis=1)
 
 
 def _all(sigma: float, x: np.ndarray) -> np.ndarray:

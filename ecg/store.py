@@ -97,10 +97,12 @@ def open_generator(
     """From verified weights, wherever they came from; StoreError where they cannot be run."""
     session, used = open_session(denoiser, device, threads)
     wide = next(i.shape[1] for i in session.get_inputs() if i.name == "labels")
-    if wide != n_features(card.statements):
+    flow_map = card.diffusion.flow_map
+    given = n_features(card.statements) + (1 + flow_map.n_levels if flow_map else 0)
+    if wide != given:
         raise StoreError(
-            f"{card.name}'s {DENOISER} takes {wide} label features, this version gives "
-            f"{n_features(card.statements)}: export it again with the version that trained it"
+            f"{card.name}'s {DENOISER} takes {wide} label features, this version gives {given}: "
+            "export it again with the version that trained it"
         )
     return Generator(card, used, session, open_session(decoder, device, threads)[0])
 

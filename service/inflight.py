@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg.sampling import dpm_solver_pp_2m_step, guided, is_guided, noise_levels, prior
+from ecg.sampler import Course, advance, course, estimates
+from ecg.sampling import prior
 from ecg.store import Generator
 from service import metrics, tracing
 from service.batcher import ModelFailed, QueueFull
@@ -36,8 +37,7 @@ class Order:
 @dataclass(eq=False)
 class _Row:
     order: Order
-    sigmas: np.ndarray
-    places: np.ndarray  # in the call of each step
+    course: Course
     x: np.ndarray
     future: asyncio.Future[np.ndarray]
     trace: tracing.Trace | None
@@ -48,11 +48,11 @@ class _Row:
     @property
     def width(self) -> int:
         """Places in the next call."""
-        return int(self.places[self.step])
+        return int(self.course.places[self.step])
 
     @property
     def finished(self) -> bool:
-        return self.step == len(self.sigmas) - 1
+        return self.step == len(self.course.places)
 
 
 class InFlight:
@@ -83,17 +83,13 @@ class InFlight:
             raise QueueFull(self._held * self._row_s / self._threads)
         loop = asyncio.get_running_loop()
         trace, asked = tracing.current(), time.perf_counter()
-        d = self._diffusion
-        sigmas = noise_levels(order.num_steps, d.sigma_min, d.sigma_max, d.rho)
+        way = course(self._diffusion, order.num_steps, order.guidance_scale)
         shape = self._generator.card.latents
-        scale = np.full(order.num_steps, order.guidance_scale)
-        places = 1 + is_guided(sigmas[:-1], scale, d.guidance_interval)
         rows = [
             _Row(
                 order,
-                sigmas,
-                places,
-                prior(order.seed, i, shape, sigmas[0]),
+                way,
+                prior(order.seed, i, shape, way.sigmas[0]),
                 loop.create_future(),
                 trace,
                 asked,
@@ -179,16 +175,18 @@ class InFlight:
 
     def _step(self, rows: Sequence[_Row]) -> None:
         """One call of the network, and the solver's step of each row."""
-        denoised = guided(
+        d = self._diffusion
+        made = estimates(
             self._generator.denoise,
+            d,
             np.stack([row.x for row in rows]),
-            np.array([row.sigmas[row.step] for row in rows], dtype=np.float32),
+            np.array([row.course.sigmas[row.step] for row in rows], dtype=np.float32),
             np.stack([row.order.labels for row in rows]),
             np.array([row.order.guidance_scale for row in rows]),
-            self._diffusion.guidance_interval,
+            np.array([row.course.following[row.step] for row in rows]),
         )
-        for row, estimate in zip(rows, denoised, strict=True):
-            row.x = dpm_solver_pp_2m_step(row.x, estimate, row.previous, row.sigmas, row.step)
+        for row, estimate in zip(rows, made, strict=True):
+            row.x = advance(d, row.x, estimate, row.previous, row.course.sigmas, row.step)
             row.previous = estimate
             row.step += 1
 

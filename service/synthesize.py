@@ -18,6 +18,7 @@ from ecg.formats import dicom
 from ecg.generated import Generated, as_csv, as_npz, as_wfdb_zip, implied
 from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, Labels, encode
 from ecg.leads import LEADS
+from ecg.sampler import SamplerError, course
 from ecg.statements import STATEMENTS
 from service.inflight import Order
 
@@ -92,14 +93,18 @@ def order(request: SynthesizeRequest, card: GeneratorCard) -> tuple[Labels, Orde
         )
     labels = Labels(**{**asdict(given), "atrial_substrate": substrate})
     seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
-    d = card.diffusion
-    return labels, Order(
+    asked = Order(
         n=request.n,
         labels=encode(labels, card.statements),
         seed=seed,
-        guidance_scale=request.guidance_scale or d.guidance_scale,
-        num_steps=request.num_steps or d.num_steps,
+        guidance_scale=request.guidance_scale or card.diffusion.guidance_scale,
+        num_steps=request.num_steps or card.diffusion.num_steps,
     )
+    try:
+        course(card.diffusion, asked.num_steps, asked.guidance_scale)
+    except SamplerError as error:
+        raise UnservableError(error.detail, error.field) from None
+    return labels, asked
 
 
 def as_json(generated: Generated, card: GeneratorCard) -> dict[str, Any]:

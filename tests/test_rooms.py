@@ -33,7 +33,7 @@ TIERS = (
     {"quality"},
     {"prepare"},
     {"card"},
-    {"store", "formats", "draw"},
+    {"store", "formats", "draw", "sampler"},
     {"generated", "generation", "strip"},
     {"convert"},
 )

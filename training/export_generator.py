@@ -99,15 +99,7 @@ def main() -> None:
         sha256=hashes[DENOISER],
         decoder_sha256=hashes[DECODER],
         latents=(n_latents, 128),
-        diffusion=Diffusion(
-            sigma_data=denoiser.sigma_data,
-            sigma_min=args.sigma_min,
-            sigma_max=args.sigma_max,
-            rho=args.rho,
-            num_steps=args.num_steps,
-            guidance_scale=args.guidance_scale,
-            guidance_interval=tuple(args.guidance_interval),
-        ),
+        diffusion=diffusion_from(args),
     )
     (folder / CARD).write_text(card.model_dump_json(indent=1) + "\n")
     write_table(args.store)
@@ -124,6 +116,19 @@ def add_diffusion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sigma-min", type=float, default=0.02)
     parser.add_argument("--sigma-max", type=float, default=10.0)
     parser.add_argument("--rho", type=float, default=4.0)
+
+
+def diffusion_from(args: argparse.Namespace) -> Diffusion:
+    """What `add_diffusion`'s options say."""
+    return Diffusion(
+        sigma_data=DenoiserConfig.sigma_data,
+        sigma_min=args.sigma_min,
+        sigma_max=args.sigma_max,
+        rho=args.rho,
+        num_steps=args.num_steps,
+        guidance_scale=args.guidance_scale,
+        guidance_interval=tuple(args.guidance_interval),
+    )
 
 
 def metrics(evaluation: Path | None, sha256: str) -> tuple[Metric, ...]:

@@ -25,6 +25,7 @@ from ecg.draw import print_png
 from ecg.generated import Generated, csv_rows, implied, twelve_leads, wfdb_record, write_npz
 from ecg.generation import generate_many
 from ecg.labels import MAX_AGE, MAX_HEART_RATE, MIN_HEART_RATE, Labels
+from ecg.sampler import SamplerError, course
 from ecg.store import DECODER, DENOISER, Generator, load_generator
 from training import cluster
 
@@ -165,6 +166,14 @@ def begin(parts: Path, generator: Generator, args: argparse.Namespace) -> Plan:
     if args.num_steps is not None and not 1 <= args.num_steps <= 64:
         raise SystemExit("--num-steps: 1 to 64")
     default = generator.card.diffusion
+    try:
+        course(
+            default,
+            args.num_steps or default.num_steps,
+            args.guidance_scale or default.guidance_scale,
+        )
+    except SamplerError as error:
+        raise SystemExit(f"--{error.field.replace('_', '-')} {error.detail}") from None
     kept = parts / "plan.json"
     before = json.loads(kept.read_text()) if kept.exists() else None
     seed = args.seed

@@ -15,7 +15,7 @@ from ecg.card import Diffusion
 from ecg.generated import twelve_leads
 from ecg.generation import generate_many
 from ecg.labels import Labels
-from ecg.sampling import network_calls, noise_levels
+from ecg.sampler import course
 from ecg.store import Classifier, Generator
 from training import fidelity
 from training.latents import labels_of
@@ -80,8 +80,7 @@ def digest(d: Diffusion) -> str:
 
 
 def calls_of(d: Diffusion) -> int:
-    sigmas = noise_levels(d.num_steps, d.sigma_min, d.sigma_max, d.rho)
-    return network_calls(sigmas, d.guidance_scale, d.guidance_interval)
+    return course(d, d.num_steps, d.guidance_scale).network_calls
 
 
 def judge_autoencoder(bench: Bench, run: Path) -> dict:
@@ -147,7 +146,8 @@ def compare_settings(bench: Bench) -> list[dict]:
     label, patient = part.label[part.record], part.patient[part.record]
     rows, trials = [{"real": True}], [trial(bench, "small-real", (real,), 0)]
     default = bench.generator.card.diffusion
-    settings = dict.fromkeys(itertools.product(STEPS, SCALES))
+    steps = default.flow_map.num_steps if default.flow_map else STEPS
+    settings = dict.fromkeys(itertools.product(steps, SCALES))
     settings |= {(default.num_steps, default.guidance_scale): None}
     for num_steps, scale in settings:
         changes = {"num_steps": num_steps, "guidance_scale": scale}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.stats import rankdata
@@ -57,13 +57,17 @@ def ece(label: np.ndarray, probability: np.ndarray, n_bins: int = 10) -> float:
 def bootstrap(
     figure: Callable[[np.ndarray], float], patient: np.ndarray, n: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """95% interval of `figure(rows)` over resamples of patients, each with all its records."""
+    """95% interval of `figure(rows)` over resamples of patients."""
+    values = [figure(rows) for rows in resamples(patient, n, seed)]
+    low, high = np.nanpercentile(values, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def resamples(patient: np.ndarray, n: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """The rows of n resamples of as many patients, each with all its records."""
     _, group = np.unique(patient, return_inverse=True)
     rows_of = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
     rng = np.random.default_rng(seed)
-    values = []
     for _ in range(n):
         drawn = rng.integers(len(rows_of), size=len(rows_of))
-        values.append(figure(np.concatenate([rows_of[i] for i in drawn])))
-    low, high = np.nanpercentile(values, (2.5, 97.5))
-    return float(low), float(high)
+        yield np.concatenate([rows_of[i] for i in drawn])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def main() -> None:
     set_seed(config.loop.seed)
     model = Denoiser(n_latents, n_features(statements), config.model)
     if args.initial:
-        begin_from(args.initial, model, statements)
+        begin_from(args.initial, model, features(statements))
     n_parameters = sum(p.numel() for p in model.parameters())
     processes.say(f"{n_parameters:,} parameters; {len(statements)} statements")
     if args.dry_run:
@@ -101,10 +102,11 @@ def occurring_statements(parts: list[Shard]) -> tuple[str, ...]:
     return tuple(code for code, n in zip(CODES, present, strict=True) if n > 0)
 
 
-def begin_from(run: Path, model: Denoiser, statements: tuple[str, ...]) -> None:
+def begin_from(run: Path, model: Denoiser, told: Sequence[str]) -> None:
     """The best weights of another run, of the same autoencoder and sizes: to go on with other data.
 
-    Its labels are found by name; those that it did not have begin at zero.
+    The features that the model is `told` are found by name; those that the other did not have begin
+    at zero.
     """
     before = json.loads((run / "run.json").read_text())
     weights = torch.load(run / "best.pt", map_location="cpu", weights_only=True)
@@ -112,13 +114,12 @@ def begin_from(run: Path, model: Denoiser, statements: tuple[str, ...]) -> None:
     columns = dict(zip(features(before["statements"]), learned.T, strict=True))
     new = torch.zeros(len(learned))
     weights["net.embed_labels.weight"] = (
-        torch.stack([columns.get(name, new) for name in features(statements)], dim=1)
-        / model.net.label_scale
+        torch.stack([columns.get(name, new) for name in told], dim=1) / model.net.label_scale
     )
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise SystemExit(f"--initial {run}: its network has other sizes: {error}") from None
+        raise SystemExit(f"{run}: its network has other sizes: {error}") from None
 
 
 if __name__ == "__main__":

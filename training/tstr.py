@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.batches import TrainingBatches
+from training.batches import BatchConfig, TrainingBatches
 from training.config import load as load_preset
-from training.loop import LoopConfig, train
+from training.loop import Batches, LoopConfig, train
 from training.metrics import auroc, common_columns, macro_auroc
 from training.prednet import PredNet
 from training.shards import Shard, load
@@ -38,14 +38,21 @@ from training.train_classifier import (
 
 @dataclass(frozen=True)
 class Trial:
-    """One classifier to train: on which shards, folds 1-8 of each, and from which seed."""
+    """One classifier to train: on which shards, folds 1-8 of each, and from which seed.
+
+    `generated_share`: of each batch, where it is not each shard's by its size. `pretrained`: the
+    share of the steps that come first, on what is generated alone; the others see the rest alone.
+    """
 
     name: str
     training: tuple[str, ...]  # paths of shards
-    real: str  # path of the shard that gives the statements, fold 9 and fold 10
+    real: str  # path of the shard that gives fold 9 and fold 10
     seed: int
     steps: int
     preset: str = "cpu"
+    statements_of: str | None = None  # path of the shard that gives the statements, if not `real`
+    generated_share: float | None = None
+    pretrained: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ def one_thread() -> None:
 def run(trial: Trial, folder: Path) -> Outcome:
     """Train the trial's classifier, or read what it left."""
     real = whole_segments(load(Path(trial.real)))
-    statements = covered_statements([real.folds(TRAIN)])
+    told = whole_segments(load(Path(trial.statements_of))) if trial.statements_of else real
+    statements = covered_statements([told.folds(TRAIN)])
     paths = {fold: folder / f"logits-{fold}.npy" for fold in (*CHOOSE, *REPORT)}
     described = json.dumps(asdict(trial))
     kept = folder / "trial.json"
@@ -103,8 +111,7 @@ def fit(trial: Trial, real: Shard, statements: tuple[str, ...], folder: Path) ->
         }
     )
     parts = [load(Path(path)).folds(TRAIN) for path in trial.training]
-    outputs = columns(statements)
-    batches = TrainingBatches(parts, outputs, loop.batch_size, loop.seed, preset.batch)
+    batches = batches_of(trial, parts, columns(statements), loop, preset.batch)
     held_out = real.folds(CHOOSE)
     label = segment_labels(held_out, statements)
 
@@ -119,6 +126,27 @@ def fit(trial: Trial, real: Shard, statements: tuple[str, ...], folder: Path) ->
     train(model, classification_loss, batches, evaluate, loop, folder)
     model.load_state_dict(torch.load(folder / "best.pt", map_location="cpu", weights_only=True))
     return model.cpu().eval()
+
+
+def batches_of(
+    trial: Trial, parts: list[Shard], outputs: list[int], loop: LoopConfig, config: BatchConfig
+) -> Batches:
+    """By the trial's mixture of real and generated segments."""
+    share = trial.generated_share
+    if share is not None:
+        real = [part.source for part in parts if part.source != "generated"]
+        shares = {source: (1 - share) / len(real) for source in real}
+        config = replace(config, source_share={**shares, "generated": share})
+
+    def of(parts: list[Shard]) -> TrainingBatches:
+        return TrainingBatches(parts, outputs, loop.batch_size, loop.seed, config)
+
+    if not trial.pretrained:
+        return of(parts)
+    before = of([part for part in parts if part.source == "generated"])
+    after = of([part for part in parts if part.source != "generated"])
+    turn = round(trial.pretrained * trial.steps)
+    return lambda step, *where: (before if step < turn else after)(step, *where)
 
 
 def segment_labels(part: Shard, statements: Sequence[str]) -> np.ndarray:

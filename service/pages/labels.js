@@ -6,9 +6,13 @@ const NUMBERS = ["n", "age", "heart_rate", "seed", "guidance_scale", "num_steps"
 
 /** Fills the form with what the card covers and its defaults. */
 export function fillForm(form, card) {
-  const { num_steps: steps, guidance_scale: guidance } = card.diffusion;
+  const { num_steps: steps, guidance_scale: guidance, flow_map: map } = card.diffusion;
   form.elements.num_steps.placeholder = steps;
   form.elements.guidance_scale.placeholder = guidance;
+  if (map) {
+    form.elements.num_steps.max = map.n_levels;
+    [form.elements.guidance_scale.min, form.elements.guidance_scale.max] = map.guidance;
+  }
   pickStatements(form, card);
   // a field that the browser complains of must not be folded away
   form.addEventListener("invalid", (event) => {

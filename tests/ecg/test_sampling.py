@@ -10,7 +10,6 @@ from ecg.sampling import (
     dpm_solver_pp_2m_step,
     guided,
     heun,
-    network_calls,
     noise_levels,
     prior,
 )
@@ -103,10 +102,3 @@ def test_guidance_extrapolates_each_row_by_its_own_scale_within_the_interval() -
     denoised = guided(counting, x, sigma, labels, scale, (0.1, 4.0))
     assert denoised[:, 0, 0] == pytest.approx([2.0, 2.5, 4.0, 2.0, 2.0])
     assert sizes == [7]  # rows outside the interval, and those of scale 1, take one place
-
-
-def test_calls_of_a_row_are_counted() -> None:
-    sigmas = np.array([10.0, 5.0, 1.0, 0.1, 0.0])
-    assert network_calls(sigmas, 1.0, (0.0, 80.0)) == 4
-    assert network_calls(sigmas, 2.0, (0.0, 80.0)) == 8
-    assert network_calls(sigmas, 2.0, (0.1, 5.0)) == 6  # above the first, up to the last
