@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from training.batches import TrainingBatches
 from training.config import load as load_preset
 from training.loop import LoopConfig, train
 from training.metrics import auroc, common_columns, macro_auroc
-from training.prednet import PredNet
+from training.networks.registry import NetworkConfig, of_config
 from training.shards import Shard, load
 from training.train_autoencoder import whole_segments
 from training.train_classifier import (
@@ -46,6 +46,15 @@ class Trial:
     seed: int
     steps: int
     preset: str = "cpu"
+    network: str = NetworkConfig.name
+
+    def described(self) -> str:
+        """What an outcome is kept under. The first network is not named: outcomes from before
+        there was a choice stay what they are."""
+        said = asdict(self)
+        if self.network == NetworkConfig.name:
+            del said["network"]
+        return json.dumps(said)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def run(trial: Trial, folder: Path) -> Outcome:
     real = whole_segments(load(Path(trial.real)))
     statements = covered_statements([real.folds(TRAIN)])
     paths = {fold: folder / f"logits-{fold}.npy" for fold in (*CHOOSE, *REPORT)}
-    described = json.dumps(asdict(trial))
+    described = trial.described()
     kept = folder / "trial.json"
     if kept.exists() and kept.read_text() == described:
         return Outcome(trial, statements, {fold: np.load(p) for fold, p in paths.items()})
@@ -113,7 +122,8 @@ def fit(trial: Trial, real: Shard, statements: tuple[str, ...], folder: Path) ->
         return {**figures, "score": float(np.mean(list(figures.values())))}
 
     torch.manual_seed(trial.seed)
-    model = PredNet(1 + len(statements), preset.model)
+    chosen = replace(preset, network=replace(preset.network, name=trial.network))
+    model = of_config(asdict(chosen), 1 + len(statements))
     for stale in ("checkpoint.pt", "best.pt"):
         (folder / stale).unlink(missing_ok=True)
     train(model, classification_loss, batches, evaluate, loop, folder)
