@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,18 +39,24 @@ def load(cls: type[T], model: str, preset: str, overrides: list[str]) -> T:
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := set(tables) - set(fields):
         raise SystemExit(f"unknown table {unknown.pop()!r}; there are {', '.join(fields)}")
-    parts = {}
-    for name, field in fields.items():
-        part = field.default_factory  # type: ignore[union-attr]
-        values = tables.get(name, {})
-        try:
-            parts[name] = part(**values)  # type: ignore[misc]
-        except TypeError as error:
-            raise SystemExit(f"[{name}]: {error}") from None
-        for key, value in values.items():
-            if not _fits(value, default := getattr(part(), key)):  # type: ignore[misc]
-                raise SystemExit(f"[{name}] {key}: {value!r} should be like {default!r}")
-    return cls(**parts)
+    return cls(
+        **{
+            name: fill(field.default_factory, f"[{name}]", tables.get(name, {}))  # type: ignore
+            for name, field in fields.items()
+        }
+    )
+
+
+def fill(cls: type[T], name: str, values: Mapping[str, Any]) -> T:
+    """The dataclass `cls` with these values. Errors: SystemExit that names what does not fit."""
+    try:
+        made = cls(**values)
+    except TypeError as error:
+        raise SystemExit(f"{name}: {error}") from None
+    for key, value in values.items():
+        if not _fits(value, default := getattr(cls(), key)):
+            raise SystemExit(f"{name} {key}: {value!r} should be like {default!r}")
+    return made
 
 
 def dump(config: Any) -> str:

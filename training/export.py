@@ -20,6 +20,7 @@ from ecg.decision import Calibration, RecordRule
 from ecg.leads import INDEPENDENT_LEADS
 from ecg.store import CARD, WEIGHTS
 from training.evaluate import RUNS
+from training.networks.registry import NETWORKS, NetworkConfig
 from training.prednet import N_LEADS, Committee, load_model, run_description
 from training.shards import preparation_from
 from training.sources import cinc2017, generated, own, ptbxl
@@ -148,7 +149,10 @@ def describe(
 
 
 def architecture(model: nn.Module, config: dict[str, Any]) -> str:
-    said = f"ECG-PredNet, residual 1-D CNN, widths {config['model']['widths']}"
+    network = NetworkConfig(**config.get("network", {}))
+    said = NETWORKS[network.name].said
+    if network.name == NetworkConfig.name:
+        said += f", widths {config['model']['widths']}"
     if isinstance(model, Committee):
         said += f", mean of {len(model.members)} networks"
     if teachers := config.get("teacher", {}).get("runs"):

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-N_LEADS = 8
+from training.networks.masks import N_LEADS, inside, mean_and_peak, with_masks
+from training.networks.registry import of_config
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,7 @@ class PredNetConfig:
 
 
 class PredNet(nn.Module):
-    """(sig [n, 8, time] in mV, lead_mask [n, 8], sample_mask [n, time]) -> logits [n, outputs].
-
-    The masks are inputs too, so that a missing lead and a flat one are told apart.
-    """
+    """(sig [n, 8, time] in mV, lead_mask [n, 8], sample_mask [n, time]) -> logits [n, outputs]."""
 
     def __init__(self, n_outputs: int, config: PredNetConfig) -> None:
         super().__init__()
@@ -61,26 +59,14 @@ class PredNet(nn.Module):
         self.stride = config.stem_stride * 2 ** len(stages)
 
     def forward(self, sig: Tensor, lead_mask: Tensor, sample_mask: Tensor) -> Tensor:
-        masks = lead_mask[:, :, None] * sample_mask[:, None, :]
-        x = torch.cat([sig * masks, masks, sample_mask[:, None, :]], dim=1)
-        x = self.stages(self.stem(x))
-        return self.head(self._pool(x, sample_mask))
-
-    def _pool(self, x: Tensor, sample_mask: Tensor) -> Tensor:
-        """Mean and maximum over the positions that lie in the signal."""
-        inside = nn.functional.avg_pool1d(
-            sample_mask[:, None, :], self.stride, self.stride, ceil_mode=True
-        )
-        inside = (inside[:, :, : x.shape[2]] > 0).to(x.dtype)
-        mean = (x * inside).sum(dim=2) / inside.sum(dim=2)
-        peak = (x + (inside - 1) * 1e4).amax(dim=2)
-        return torch.cat([mean, peak], dim=1)
+        x = self.stages(self.stem(with_masks(sig, lead_mask, sample_mask)))
+        return self.head(mean_and_peak(x, inside(x, sample_mask, self.stride)))
 
 
 class Committee(nn.Module):
     """Networks of different seeds as one: the mean of their logits, less at the mercy of chance."""
 
-    def __init__(self, members: Sequence[PredNet]) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
@@ -125,8 +111,7 @@ def load_model(*runs: Path) -> nn.Module:
         for key in ("statements", "preparation"):
             if known[key] != descriptions[0][key]:
                 raise SystemExit(f"{run} and {runs[0]} differ in their {key}")
-        config = known["config"]["model"]
-        model = PredNet(1 + len(known["statements"]), PredNetConfig(**config))
+        model = of_config(known["config"], 1 + len(known["statements"]))
         model.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
         members.append(model.eval())
     return members[0] if len(members) == 1 else Committee(members).eval()

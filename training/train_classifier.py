@@ -1,4 +1,4 @@
-"""python -m training.train_classifier: ECG-PredNet from prepared shards."""
+"""python -m training.train_classifier: ECG-PredNet, or another network, from prepared shards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from training import processes
 from training.batches import BatchConfig, TrainingBatches, lead_set_mask
 from training.loop import LoopConfig, Loss, train
 from training.metrics import auroc, common_columns, macro_auroc
-from training.prednet import PredNet, PredNetConfig, load_model, run_description
+from training.networks.registry import NetworkConfig, of_config
+from training.prednet import PredNetConfig, load_model, run_description
 from training.shards import CODES, Shard, load_all
 
 TRAIN, CHOOSE, REPORT = tuple(range(1, 9)), (9,), (10,)
@@ -41,6 +42,7 @@ class ClassifierConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
 
 
 def main() -> None:
@@ -57,16 +59,18 @@ def main() -> None:
     training = [part.folds(TRAIN) for part in parts]
     statements = covered_statements(training)
     set_seed(config.loop.seed)
-    model = PredNet(1 + len(statements), config.model)
+    model = of_config(asdict(config), 1 + len(statements))
     n_parameters = sum(p.numel() for p in model.parameters())
     processes.say(
-        f"{n_parameters:,} parameters; the atrial substrate and {len(statements)} statements"
+        f"{config.network.name}: {n_parameters:,} parameters; the atrial substrate and "
+        f"{len(statements)} statements"
     )
     if args.dry_run:
         processes.say(configs.dump(config))
         return
     processes.agree(configs.dump(config), parts)
     if processes.is_first():
+        refuse_another_network(args.run, config.network.name)
         args.run.mkdir(parents=True, exist_ok=True)
         save_run(args.run, config, statements, parts)
     batches = TrainingBatches(
@@ -184,6 +188,15 @@ def validate(
     if not figures:
         raise SystemExit("fold 9 cannot choose the weights: no output has both classes there")
     return {**figures, "score": float(np.mean(list(figures.values())))}
+
+
+def refuse_another_network(run: Path, name: str) -> None:
+    """A run goes on as it began. Errors: SystemExit where it began with another network."""
+    if not (run / "run.json").exists():
+        return
+    begun = NetworkConfig(**run_description(run)["config"].get("network", {})).name
+    if begun != name:
+        raise SystemExit(f"{run} trains {begun}, not {name}: give another --run")
 
 
 def save_run(

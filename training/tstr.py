@@ -21,7 +21,7 @@ from training.batches import BatchConfig, TrainingBatches
 from training.config import load as load_preset
 from training.loop import Batches, LoopConfig, train
 from training.metrics import auroc, common_columns, macro_auroc
-from training.prednet import PredNet
+from training.networks.registry import NetworkConfig, of_config
 from training.shards import Shard, load
 from training.train_autoencoder import whole_segments
 from training.train_classifier import (
@@ -53,6 +53,15 @@ class Trial:
     statements_of: str | None = None  # path of the shard that gives the statements, if not `real`
     generated_share: float | None = None
     pretrained: float = 0.0
+    network: str = NetworkConfig.name
+
+    def described(self) -> str:
+        """What an outcome is kept under. What is as it was before there was a choice is not named:
+        outcomes from then stay what they are."""
+        said = asdict(self)
+        for field in ("statements_of", "generated_share", "pretrained", "network"):
+            if said[field] == getattr(Trial, field):
+                del said[field]
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def run(trial: Trial, folder: Path) -> Outcome:
     told = whole_segments(load(Path(trial.statements_of))) if trial.statements_of else real
     statements = covered_statements([told.folds(TRAIN)])
     paths = {fold: folder / f"logits-{fold}.npy" for fold in (*CHOOSE, *REPORT)}
-    described = json.dumps(asdict(trial))
+    described = trial.described()
     kept = folder / "trial.json"
     if kept.exists() and kept.read_text() == described:
         return Outcome(trial, statements, {fold: np.load(p) for fold, p in paths.items()})
@@ -120,7 +129,8 @@ def fit(trial: Trial, real: Shard, statements: tuple[str, ...], folder: Path) ->
         return {**figures, "score": float(np.mean(list(figures.values())))}
 
     torch.manual_seed(trial.seed)
-    model = PredNet(1 + len(statements), preset.model)
+    chosen = replace(preset, network=replace(preset.network, name=trial.network))
+    model = of_config(asdict(chosen), 1 + len(statements))
     for stale in ("checkpoint.pt", "best.pt"):
         (folder / stale).unlink(missing_ok=True)
     train(model, classification_loss, batches, evaluate, loop, folder)

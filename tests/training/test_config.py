@@ -25,7 +25,7 @@ def test_a_preset_changes_what_it_names_and_leaves_the_rest():
 @pytest.mark.parametrize("preset", ["cpu", "gpu", "smoke", "taught"])
 def test_every_preset_is_valid_and_printed_whole(preset):
     printed = json.loads(config.dump(load(preset=preset)))
-    assert set(printed) == {"model", "loop", "batch", "teacher"}
+    assert set(printed) == {"model", "loop", "batch", "teacher", "network"}
     assert printed["loop"]["seed"] == 0 and printed["batch"]["lead_set_share"]
 
 

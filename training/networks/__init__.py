@@ -1,0 +1,1 @@
+"""The classifiers that can be trained, a file each; `registry` knows them by name."""
