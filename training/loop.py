@@ -78,15 +78,58 @@ def _train(
     run: Path,
     minutes: float,
 ) -> None:
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=processes.on_cpu())
-    set_seed(config.seed)
-    processes.share_of(config.batch_size)
+    accelerator = begin(config)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
     model, optimizer = accelerator.prepare(model, optimizer)
-    ema = copy.deepcopy(accelerator.unwrap_model(model)).eval().requires_grad_(False)
-    state = _resume(run / "checkpoint.pt", accelerator, model, ema, optimizer)
+
+    def update(step: int, batch: Batch) -> dict[str, Tensor]:
+        model.train()
+        with accelerator.autocast():
+            value = loss(model, batch)
+        accelerator.backward(value)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return {"loss": value.detach(), "grad_norm": norm}
+
+    trainee = Trainee({"model": model}, {"optimizer": optimizer}, update)
+    drive(accelerator, trainee, batches, evaluate, config, run, minutes)
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained, all of it in the checkpoint: networks and optimisers by name, and the
+    `update` of both by step and batch, which returns what is to be shown of it. The average of
+    the network "model" is what is kept."""
+
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    update: Callable[[int, Batch], Mapping[str, Tensor]]
+
+
+def begin(config: LoopConfig) -> Accelerator:
+    """Seeded, and the batch can be shared by the processes, or SystemExit."""
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=processes.on_cpu())
+    set_seed(config.seed)
+    processes.share_of(config.batch_size)
+    return accelerator
+
+
+def drive(
+    accelerator: Accelerator,
+    trainee: Trainee,
+    batches: Batches,
+    evaluate: Evaluate,
+    config: LoopConfig,
+    run: Path,
+    minutes: float,
+) -> None:
+    """Update after update, whatever an update is: the schedule, the average, what is kept."""
+    model = accelerator.unwrap_model(trainee.networks["model"])
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    state = _resume(run / "checkpoint.pt", accelerator, trainee, ema)
     writer = SummaryWriter(str(run / "log")) if accelerator.is_main_process else None
     started = saved = time.monotonic()
     with tqdm(
@@ -95,32 +138,30 @@ def _train(
     ) as bar:  # fmt: skip
         while state.step < config.steps and not _is_late(started, minutes):
             torch.manual_seed(processes.seed_of(config.seed, state.step))
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * _schedule(state.step, config)
+            for optimizer in trainee.optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = config.lr * _schedule(state.step, config)
             batch = batches(state.step, accelerator.process_index, accelerator.num_processes)
-            model.train()
-            with accelerator.autocast():
-                value = loss(model, {k: v.to(accelerator.device) for k, v in batch.items()})
-            accelerator.backward(value)
-            norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+            shown = trainee.update(state.step, batch)
             state.step += 1
-            _average(ema, accelerator.unwrap_model(model), config.ema, state.step)
+            _average(ema, model, config.ema, state.step)
             bar.update()
             if not accelerator.is_main_process:
                 continue
             if state.step % 50 == 0:
-                bar.set_postfix(loss=f"{value.item():.4f}", best=f"{state.best:.4f}", refresh=False)
-                writer.add_scalar("train/loss", value.item(), state.step)
-                writer.add_scalar("train/grad_norm", float(norm), state.step)
+                figures = {name: float(value) for name, value in shown.items()}
+                said = {k: f"{v:.4f}" for k, v in figures.items() if "loss" in k}
+                bar.set_postfix(**said, best=f"{state.best:.4f}", refresh=False)
+                for name, value in figures.items():
+                    writer.add_scalar(f"train/{name}", value, state.step)
             if state.step % config.eval_every == 0 or state.step == config.steps:
                 _evaluate(ema, evaluate, config, state, run, writer)
             if time.monotonic() - saved > config.save_every_s:
-                _save(run / "checkpoint.pt", accelerator, model, ema, optimizer, state)
+                _save(run / "checkpoint.pt", accelerator, trainee, ema, state)
                 saved = time.monotonic()
     if accelerator.is_main_process:
-        _save(run / "checkpoint.pt", accelerator, model, ema, optimizer, state)
+        _save(run / "checkpoint.pt", accelerator, trainee, ema, state)
         writer.close()
     accelerator.wait_for_everyone()
 
@@ -175,41 +216,24 @@ def _evaluate(
 
 
 def _save(
-    path: Path,
-    accelerator: Accelerator,
-    model: nn.Module,
-    ema: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: _State,
+    path: Path, accelerator: Accelerator, trainee: Trainee, ema: nn.Module, state: _State
 ) -> None:
-    _replace(
-        path,
-        {
-            "model": accelerator.unwrap_model(model).state_dict(),
-            "ema": ema.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": state.step,
-            "best": state.best,
-        },
-    )
+    networks = {k: accelerator.unwrap_model(v) for k, v in trainee.networks.items()}
+    parts = {**networks, "ema": ema, **trainee.optimizers}
+    content = {name: part.state_dict() for name, part in parts.items()}
+    _replace(path, {**content, "step": state.step, "best": state.best})
 
 
-def _resume(
-    path: Path,
-    accelerator: Accelerator,
-    model: nn.Module,
-    ema: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> _State:
+def _resume(path: Path, accelerator: Accelerator, trainee: Trainee, ema: nn.Module) -> _State:
     saved = None
     if accelerator.is_main_process and path.exists():
         saved = torch.load(path, map_location="cpu", weights_only=True)
     saved = processes.first_says(saved)
     if saved is None:
         return _State()
-    accelerator.unwrap_model(model).load_state_dict(saved["model"])
-    ema.load_state_dict(saved["ema"])
-    optimizer.load_state_dict(saved["optimizer"])
+    networks = {k: accelerator.unwrap_model(v) for k, v in trainee.networks.items()}
+    for name, part in {**networks, "ema": ema, **trainee.optimizers}.items():
+        part.load_state_dict(saved[name])
     return _State(saved["step"], saved["best"])
 
 

@@ -48,7 +48,10 @@ class Shard:
 
     def folds(self, folds: Iterable[int]) -> Shard:
         """The part of the shard that lies in the given folds."""
-        keep = np.isin(self.strat_fold, list(folds))
+        return self.records(np.isin(self.strat_fold, list(folds)))
+
+    def records(self, keep: np.ndarray) -> Shard:
+        """The records to keep, bool [record], and their segments."""
         segments = keep[self.record]
         row = np.cumsum(keep) - 1
         return Shard(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class AutoencoderRun:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.train_autoencoder", description=__doc__
     )
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("runs/data"), help="prepared shards")
     parser.add_argument("--run", type=Path, default=Path("runs/autoencoder"))
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after, resumably")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     config = configs.load(AutoencoderRun, "autoencoder", args.preset, args.overrides)
     set_seed(config.loop.seed)
     model = Autoencoder(config.model)

@@ -39,7 +39,7 @@ class DenoiserRun:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.train_denoiser", description=__doc__)
     configs.add_arguments(parser, "denoiser")
     parser.add_argument("--data", type=Path, default=Path("runs/data"), help="prepared shards")
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/denoiser"))
     parser.add_argument("--initial", type=Path, metavar="RUN", help="begin from its best weights")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after, resumably")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     config = configs.load(DenoiserRun, "denoiser", args.preset, args.overrides)
     parts = load_whole(args.data)
     training = [part.folds(TRAIN) for part in parts]
