@@ -20,7 +20,7 @@ from ecg.sampling import (
 
 
 class SamplerError(ValueError):
-    """That a generator's sampler cannot do what is asked: the `field`, and in `detail` what it can."""
+    """That a sampler cannot do what is asked: the `field`, and in `detail` what it can."""
 
     def __init__(self, field: str, detail: str) -> None:
         super().__init__(f"{field} {detail}")
@@ -29,8 +29,8 @@ class SamplerError(ValueError):
 
 @dataclass(frozen=True)
 class Course:
-    """A row's way: its noise levels [num_steps + 1], the last of them 0; the places that it takes in
-    the call of each step; and, for a flow map, the number of the level that each step leads to."""
+    """A row's way: its noise levels [num_steps + 1], the last of them 0; the places that it takes
+    in the call of each step; for a flow map, the number of the level that each step leads to."""
 
     sigmas: np.ndarray
     places: np.ndarray

@@ -47,7 +47,7 @@ def made_like(maker: Maker, part: Shard, k: float, seed: int) -> Shard:
         raise SystemExit(f"k {k:g} of {len(part.sig)} segments is no ECG at all")
     labels = [labels_of(part, i, maker.statements) for i in range(len(part.sig))]
     sig = made_all(maker, [labels[i] for i in rows], seed)
-    return with_signals(_records_of(part, rows), sig, "generated")
+    return with_signals(records_of(part, rows), sig, "generated")
 
 
 def repeated(n: int, k: float, seed: int) -> np.ndarray:
@@ -71,7 +71,7 @@ def made_all(maker: Maker, labels: Sequence[Labels], seed: int) -> np.ndarray:
     return np.concatenate(made)
 
 
-def _records_of(part: Shard, rows: np.ndarray) -> Shard:
+def records_of(part: Shard, rows: np.ndarray) -> Shard:
     """The segments `rows`, some several times, each as the only one of a record."""
     record = part.record[rows]
     columns = ("label", "strat_fold", "patient", "age", "sex")

@@ -1,4 +1,4 @@
-"""python -m training.train_flow_map: ECG-LDM in one to eight network calls, taught by its denoiser."""
+"""python -m training.train_flow_map: ECG-LDM in one to eight calls, taught by its denoiser."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from training.loop import Batches, LoopConfig, train
 from training.metrics import auroc, common_columns, macro_auroc
 from training.networks.registry import NetworkConfig, of_config
 from training.shards import Shard, load
+from training.subsets import subset
 from training.train_autoencoder import whole_segments
 from training.train_classifier import (
     CHOOSE,
@@ -40,8 +41,9 @@ from training.train_classifier import (
 class Trial:
     """One classifier to train: on which shards, folds 1-8 of each, and from which seed.
 
-    `generated_share`: of each batch, where it is not each shard's by its size. `pretrained`: the
-    share of the steps that come first, on what is generated alone; the others see the rest alone.
+    `fraction`: of the real training records, as if there were no more; the statements stay those
+    of all. `generated_share`: of each batch, where it is not each shard's by its size. `pretrained`:
+    the share of the steps that come first, on what is generated alone; the others see the rest.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Trial:
     seed: int
     steps: int
     preset: str = "cpu"
-    statements_of: str | None = None  # path of the shard that gives the statements, if not `real`
+    fraction: float = 1.0
     generated_share: float | None = None
     pretrained: float = 0.0
     network: str = NetworkConfig.name
@@ -59,9 +61,10 @@ class Trial:
         """What an outcome is kept under. What is as it was before there was a choice is not named:
         outcomes from then stay what they are."""
         said = asdict(self)
-        for field in ("statements_of", "generated_share", "pretrained", "network"):
+        for field in ("fraction", "generated_share", "pretrained", "network"):
             if said[field] == getattr(Trial, field):
                 del said[field]
+        return json.dumps(said)
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,7 @@ def one_thread() -> None:
 def run(trial: Trial, folder: Path) -> Outcome:
     """Train the trial's classifier, or read what it left."""
     real = whole_segments(load(Path(trial.real)))
-    told = whole_segments(load(Path(trial.statements_of))) if trial.statements_of else real
-    statements = covered_statements([told.folds(TRAIN)])
+    statements = covered_statements([real.folds(TRAIN)])
     paths = {fold: folder / f"logits-{fold}.npy" for fold in (*CHOOSE, *REPORT)}
     described = trial.described()
     kept = folder / "trial.json"
@@ -119,7 +121,7 @@ def fit(trial: Trial, real: Shard, statements: tuple[str, ...], folder: Path) ->
             "eval_every": max(1, trial.steps // 6),
         }
     )
-    parts = [load(Path(path)).folds(TRAIN) for path in trial.training]
+    parts = [training_part(trial, path) for path in trial.training]
     batches = batches_of(trial, parts, columns(statements), loop, preset.batch)
     held_out = real.folds(CHOOSE)
     label = segment_labels(held_out, statements)
@@ -136,6 +138,11 @@ def fit(trial: Trial, real: Shard, statements: tuple[str, ...], folder: Path) ->
     train(model, classification_loss, batches, evaluate, loop, folder)
     model.load_state_dict(torch.load(folder / "best.pt", map_location="cpu", weights_only=True))
     return model.cpu().eval()
+
+
+def training_part(trial: Trial, path: str) -> Shard:
+    part = load(Path(path))
+    return (subset(part, trial.fraction, 0) if path == trial.real else part).folds(TRAIN)
 
 
 def batches_of(

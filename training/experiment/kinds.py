@@ -1,4 +1,4 @@
-"""The kinds of cells, and the process that makes one: python -m training.experiment.kinds FOLDER."""
+"""What each kind of cell is made by: python -m training.experiment.kinds FOLDER makes one."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecg.generation import generate_many
-from ecg.store import load_generator
-from training import fidelity
 from training.experiment.cell import CELL, DONE
-from training.generators import make
+from training.fidelity import with_signals
+from training.generators import Maker, load
 from training.latents import labels_of
-from training.shards import CODES, Shard, load, save
+from training.make_set import made_all, made_like, records_of
+from training.shards import CODES, Shard, save
+from training.shards import load as load_shard
 from training.subsets import subset
 from training.train_autoencoder import whole_segments
 from training.train_classifier import TRAIN
 from training.tstr import Trial, run
 
-SUBSET, SET = "real.npz", "set.npz"
+SET, RUN = "set.npz", "run"
 
 
 @dataclass(frozen=True)
@@ -38,79 +38,70 @@ class Place:
     folder: Path
     data: Path
 
-    def real(self) -> Path:
-        """The real ECGs that it may learn from: a subset among its needs, or all."""
-        found = [need / SUBSET for need in self.needs if (need / SUBSET).exists()]
-        return found[0] if found else self.data / f"{self.settings['source']}.npz"
+    @property
+    def shard(self) -> Path:
+        """All the real ECGs."""
+        return self.data / f"{self.settings['source']}.npz"
 
-
-def make_subset(place: Place) -> None:
-    """A share of the training records; folds 9 and 10 stay whole."""
-    s = place.settings
-    part = load(place.data / f"{s['source']}.npz")
-    save(subset(part, s["fraction"], s["seed"]), place.folder / SUBSET)
+    def real(self) -> Shard:
+        """The training records that the cell may see."""
+        part = subset(whole_segments(load_shard(self.shard)), self.settings["fraction"], 0)
+        return part.folds(TRAIN)
 
 
 def make_generator(place: Place) -> None:
-    """A generator trained on the cell's real ECGs, by the project's own commands."""
+    """A generator trained on the cell's share of the training records."""
     s = place.settings
-    data = place.folder / "data"
-    data.mkdir(exist_ok=True)
-    if not (link := data / f"{s['source']}.npz").exists():
-        link.symlink_to(place.real().resolve())
-    for verb, more in s["commands"]:
-        told = [word.format(data=data, folder=place.folder) for word in more]
-        subprocess.run([sys.executable, "-m", f"training.{verb}", *told], check=True)
+    told = ["--fraction", str(s["fraction"]), "--source", s["source"], "--data", str(place.data)]
+    if s["preset"]:
+        told += ["--preset", s["preset"]]
+    for override in s["overrides"]:
+        told += ["--set", override]
+    where = ["--run", str(place.folder / RUN)]
+    command = [sys.executable, "-m", "training.train_generator", s["generator"], *told, *where]
+    subprocess.run(command, check=True)
 
 
 def make_set(place: Place) -> None:
-    """Generated ECGs with the labels of real training records: `times` as many as there are, or `n`
-    for each of the `statements`, of records that have it."""
-    s = place.settings
-    part = whole_segments(load(place.real())).folds(TRAIN)
-    rng, label = np.random.default_rng(s["seed"]), part.label[part.record]
-    if codes := s.get("statements"):
-        having = [np.flatnonzero(label[:, 1 + CODES.index(code)] == 1) for code in codes]
-        rows = np.concatenate([np.resize(rng.permutation(has), s["n"]) for has in having])
+    """Generated ECGs with the labels of the real training records, `times` as many as there are; or
+    `n` for each of the `statements`, with the labels of records that have it."""
+    s, part = place.settings, place.real()
+    maker = load(s["generator"], Path(s["stored"]) if "stored" in s else place.needs[0] / RUN)
+    if "statements" in s:
+        made = made_with(maker, part, s["statements"], s["n"], s["seed"])
     else:
-        every = rng.permutation(len(label))
-        rows = np.resize(every, round(s["times"] * len(every)))
-    wanted = first(part, rows)
-    sig = signals(place, wanted)
-    save(fidelity.with_signals(wanted, sig, "generated"), place.folder / SET)
+        made = made_like(maker, part, s["times"], s["seed"])
+    save(made, place.folder / SET)
 
 
-def signals(place: Place, wanted: Shard) -> np.ndarray:
-    """float32 mV [segment, 8, n_samples], by the stored generator or the one that is needed."""
-    s = place.settings
-    if stored := s.get("stored"):
-        generator = load_generator(Path(stored), "cpu")
-        labels = [labels_of(wanted, i, generator.card.statements) for i in range(len(wanted.sig))]
-        d = generator.card.diffusion.model_copy(update=s.get("sampler", {}))
-        batches = generate_many(generator, labels, range(len(labels)), s["seed"], d, workers=1)
-        return np.concatenate(list(batches))
-    return make(s["generator"], place.needs[-1], place.real(), wanted, s["seed"])
+def made_with(maker: Maker, part: Shard, codes: list[str], n: int, seed: int) -> Shard:
+    """n ECGs for each of the statements, with all the labels of records that have it."""
+    label, rng = part.label[part.record], np.random.default_rng(seed)
+    having = [np.flatnonzero(label[:, 1 + CODES.index(code)] == 1) for code in codes]
+    rows = np.concatenate([np.resize(rng.permutation(has), n) for has in having])
+    sig = made_all(maker, [labels_of(part, i, maker.statements) for i in rows], seed)
+    return with_signals(records_of(part, rows), sig, "generated")
 
 
-def first(part: Shard, rows: np.ndarray) -> Shard:
-    arrays = ("sig", "lead_mask", "n_valid", "record")
-    return Shard(**{**vars(part), **{name: getattr(part, name)[rows] for name in arrays}})
+def make_part(place: Place) -> None:
+    """The first `n` ECGs of a set."""
+    made = load_shard(place.needs[0] / SET)
+    save(records_of(made, np.arange(place.settings["n"])), place.folder / SET)
 
 
 def make_classifier(place: Place) -> None:
     """Trained on folds 1-8 of real and generated ECGs; its logits on the real folds 9 and 10."""
-    s = place.settings
-    sets = tuple(str(need / SET) for need in place.needs if (need / SET).exists())
-    real = str(place.real())
+    s, real = place.settings, str(place.shard)
+    sets = [str(need / SET) for need in place.needs]
     trial = Trial(
         name=place.folder.name,
-        training=(*((real,) if s["real"] else ()), *sets),
+        training=(*([real] if s["real"] else []), *sets),
         real=real,
-        statements_of=str(place.data / f"{s['source']}.npz"),
         seed=s["seed"],
         steps=s["steps"],
         preset=s["preset"],
         network=s["network"],
+        fraction=s["fraction"],
         generated_share=s.get("generated_share"),
         pretrained=s.get("pretrained", 0.0),
     )
@@ -118,9 +109,9 @@ def make_classifier(place: Place) -> None:
 
 
 KINDS: dict[str, Callable[[Place], None]] = {
-    "subset": make_subset,
     "generator": make_generator,
     "set": make_set,
+    "part": make_part,
     "classifier": make_classifier,
 }
 

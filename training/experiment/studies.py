@@ -1,8 +1,7 @@
-"""The questions of the experiment, each as the cells that answer it and the table of the answers."""
+"""The questions of the experiment: each, the cells that answer it, and the answer."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,9 @@ import numpy as np
 from ecg.store import load_generator
 from training.experiment.cell import Cell, cell
 from training.experiment.compare import Compared, Reader, compare, holm, reader
+from training.generators import METHODS
 from training.shards import CODES, load
+from training.subsets import subset
 from training.train_autoencoder import whole_segments
 from training.train_classifier import CHOOSE, REPORT, TRAIN
 
@@ -44,22 +45,25 @@ class NetworksConfig:
 
 @dataclass(frozen=True)
 class GeneratorsConfig:
-    """Generators to compare, each trained on all training records by `commands`, if any."""
+    """Generators to compare, each trained on all training records; `stored` is the one that is
+    served. `overrides` of a preset, by generator."""
 
     names: tuple[str, ...] = ()
-    commands: dict[str, list] = field(default_factory=dict)
+    preset: str = "cpu"
+    overrides: dict[str, list] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
     """Shares of the training records; generated ECGs for each real one; shares of each batch that
-    is generated; `pretrained`: the share of steps on generated ECGs alone that come first."""
+    is generated; `pretrained`: the share of steps on generated ECGs alone that come first. `own`:
+    shares at which a generator that learned from them alone stands beside the stored one."""
 
     fractions: tuple[float, ...] = ()
     times: tuple[float, ...] = (1.0,)
     shares: tuple[float, ...] = ()
     pretrained: tuple[float, ...] = ()
-    own: dict[str, list] = field(default_factory=dict)  # commands of a generator on the share alone
+    own: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,26 +96,49 @@ class Bench:
     folder: Path
     make: Callable[[list[Cell]], None]
 
-    def subset(self, fraction: float) -> tuple[Cell, ...]:
-        """What a cell needs to see so much of the training records; nothing for all of them."""
-        if fraction == 1:
-            return ()
-        source = self.config.training.source
-        return (cell("subset", source=source, fraction=fraction, seed=0),)
+    def generated(self, name: str, seed: int, fraction: float = 1.0, times: float = 1.0) -> Cell:
+        """A set by the generator of that name, trained on a share of the training records and with
+        their labels, `times` as many as they are. `stored` has learned from all of them."""
+        most = max(times, *self.config.augmentation.times)
+        whole = self._set(name, seed, fraction, times=most)
+        if times == most:
+            return whole
+        return cell("part", whole, n=round(times * self.n_training(fraction)))
 
-    def stored_set(
-        self, seed: int, times: float, needs: tuple[Cell, ...] = (), **more: Any
+    def generated_with(self, codes: Sequence[str], seed: int, n: int) -> Cell:
+        """n ECGs of the stored generator for each of the statements."""
+        return self._set("stored", seed, 1.0, statements=list(codes), n=n)
+
+    def _set(self, name: str, seed: int, fraction: float, **what: Any) -> Cell:
+        t, g = self.config.training, self.config.generators
+        told = {"source": t.source, "fraction": fraction, "seed": 1000 + seed, **what}
+        if name == "stored":
+            sha256 = load_generator(Path(t.stored), "cpu").card.sha256
+            where = str(Path(t.stored).resolve())
+            return cell("set", generator="ldm", stored=where, sha256=sha256, **told)
+        trained = cell(
+            "generator",
+            source=t.source,
+            fraction=fraction,
+            generator=name,
+            preset=g.preset if METHODS[name].presets else "",
+            overrides=g.overrides.get(name, []),
+        )
+        return cell("set", trained, generator=name, **told)
+
+    def n_training(self, fraction: float) -> int:
+        """Whole training segments of that share."""
+        part = whole_segments(load(self.data / f"{self.config.training.source}.npz"))
+        return len(subset(part, fraction, 0).folds(TRAIN).sig)
+
+    def classifier(
+        self, seed: int, *sets: Cell, real: bool = True, fraction: float = 1.0, **more: Any
     ) -> Cell:
-        """As many ECGs of the stored generator as `times` the real ones, with their labels."""
         t = self.config.training
-        sha256 = load_generator(Path(t.stored), "cpu").card.sha256
-        told = {"stored": str(Path(t.stored).resolve()), "sha256": sha256, "times": times, **more}
-        return cell("set", *needs, source=t.source, seed=1000 + seed, **told)
-
-    def classifier(self, seed: int, *needs: Cell, real: bool = True, **more: Any) -> Cell:
-        t = self.config.training
-        told = {"network": t.network, "preset": t.preset, "steps": t.steps, **more}
-        return cell("classifier", *needs, source=t.source, seed=seed, real=real, **told)
+        told = {"network": t.network, "preset": t.preset, "steps": t.steps, "source": t.source}
+        return cell(
+            "classifier", *sets, seed=seed, real=real, fraction=fraction, **{**told, **more}
+        )
 
     def reader(self, fold: int) -> Reader:
         return reader(self.data, self.config.training.source, fold)
@@ -163,7 +190,7 @@ def networks(bench: Bench) -> dict[str, Any]:
     for name in finalists:
         arms[f"{name}, real"] = [bench.classifier(s, network=name) for s in seeds]
         arms[f"{name}, real + generated"] = [
-            bench.classifier(s, bench.stored_set(s, 1.0), network=name) for s in seeds
+            bench.classifier(s, bench.generated("stored", s), network=name) for s in seeds
         ]
     return {
         "screened": screened,
@@ -177,68 +204,43 @@ def generators(bench: Bench) -> dict[str, Any]:
     c, t = bench.config.generators, bench.config.training
     arms: dict[str, list[Cell]] = {REAL: [bench.classifier(s) for s in t.seeds]}
     for name in c.names:
-        sets = {s: generated(bench, name, s) for s in t.seeds}
+        sets = {s: bench.generated(name, s) for s in t.seeds}
         arms[f"{name} alone"] = [bench.classifier(s, sets[s], real=False) for s in t.seeds]
         arms[f"real + {name}"] = [bench.classifier(s, sets[s]) for s in t.seeds]
     return bench.compared(arms)
 
 
-def generated(bench: Bench, name: str, seed: int, needs: tuple[Cell, ...] = ()) -> Cell:
-    """A set of as many ECGs as there are real ones, by the generator of that name."""
-    t, commands = bench.config.training, bench.config.generators.commands.get(name)
-    if name == "stored":
-        return bench.stored_set(seed, 1.0, needs)
-    trained = (
-        (cell("generator", *needs, source=t.source, name=name, commands=commands),)
-        if commands
-        else ()
-    )
-    told = {"generator": name, "times": 1.0, "source": t.source, "seed": 1000 + seed}
-    return cell("set", *needs, *trained, **told)
-
-
 def augmentation(bench: Bench) -> dict[str, Any]:
-    """For each share of the training records: real alone, generated alone, and mixtures."""
+    """For each share of the training records: real alone, generated alone, and mixtures. `generated`
+    are the stored generator's, which learned from all training records, as one does who has few and
+    takes a generator of others'; `own` are those of one that learned from this share alone."""
     c, t = bench.config.augmentation, bench.config.training
-    found = {}
-    for fraction in c.fractions:
-        needs = bench.subset(fraction)
-        arms: dict[str, list[Cell]] = {REAL: [bench.classifier(s, *needs) for s in t.seeds]}
+    found, most = {}, max(c.times)
+    for f in c.fractions:
+        arms = {REAL: [bench.classifier(s, fraction=f) for s in t.seeds]}
+        for origin, name in {"generated": "stored", "own": "ldm"}.items():
+            if name == "ldm" and f not in c.own:
+                continue
 
-        def one(s: int, made: Cell, needs: tuple[Cell, ...] = needs, **more: Any) -> Cell:
-            return bench.classifier(s, *needs, made, **more)
+            def arm(times: float, f: float = f, name: str = name, **more: Any) -> list[Cell]:
+                sets = [bench.generated(name, s, f, times) for s in t.seeds]
+                return [
+                    bench.classifier(s, made, fraction=f, **more)
+                    for s, made in zip(t.seeds, sets, strict=True)
+                ]
 
-        for origin, made in origins(bench, fraction).items():
-            arms[f"{origin} alone"] = [one(s, made(s, 1.0), real=False) for s in t.seeds]
-            for k in c.times:
-                arms[f"real + {k:g} x {origin}"] = [one(s, made(s, k)) for s in t.seeds]
-            for share in c.shares:
-                arms[f"real + {origin}, {share:.0%} of a batch"] = [
-                    one(s, made(s, max(c.times)), generated_share=share) for s in t.seeds
-                ]
-            for share in c.pretrained:
-                arms[f"{origin} for {share:.0%} of the steps, then real"] = [
-                    one(s, made(s, max(c.times)), pretrained=share) for s in t.seeds
-                ]
-        found[f"{fraction:g}"] = bench.compared(arms)
+            arms[f"{origin} alone"] = arm(1.0, real=False)
+            arms |= {f"real + {k:g} x {origin}": arm(k) for k in c.times}
+            arms |= {
+                f"real + {origin}, {share:.0%} of a batch": arm(most, generated_share=share)
+                for share in c.shares
+            }
+            arms |= {
+                f"{origin} for {share:.0%} of the steps, then real": arm(most, pretrained=share)
+                for share in c.pretrained
+            }
+        found[f"{f:g}"] = bench.compared(arms)
     return found
-
-
-def origins(bench: Bench, fraction: float) -> dict[str, Callable[[int, float], Cell]]:
-    """Where generated ECGs come from: the stored generator, which learned from all the training
-    records and may be had by who has few; and one that learned from this share alone."""
-    c, t, needs = bench.config.augmentation, bench.config.training, bench.subset(fraction)
-
-    def stored(seed: int, times: float) -> Cell:
-        return bench.stored_set(seed, times, needs)
-
-    def own(seed: int, times: float) -> Cell:
-        trained = cell("generator", *needs, source=t.source, name="ldm", commands=c.own["commands"])
-        told = {"generator": "ldm", "times": times, "source": t.source, "seed": 1000 + seed}
-        return cell("set", *needs, trained, **told)
-
-    found: dict[str, Callable[[int, float], Cell]] = {"generated": stored}
-    return {**found, "own generated": own} if c.own and fraction < 1 else found
 
 
 def rare(bench: Bench) -> dict[str, Any]:
@@ -256,17 +258,19 @@ def rare(bench: Bench) -> dict[str, Any]:
     }
     columns |= {"macro": read.common, "atrial": np.array([0])}
 
-    def more(s: int, codes: Sequence[str]) -> Cell:
-        return bench.stored_set(s, 0.0, statements=list(codes), n=c.n)
-
     arms: dict[str, list[Cell]] = {REAL: [bench.classifier(s) for s in t.seeds]}
-    arms["real + generated, rare ones"] = [bench.classifier(s, more(s, tested)) for s in t.seeds]
+    arms["real + generated, rare ones"] = [
+        bench.classifier(s, bench.generated_with(tested, s, c.n)) for s in t.seeds
+    ]
     for share in c.shares:
         arms[f"real + generated, rare ones, {share:.0%} of a batch"] = [
-            bench.classifier(s, more(s, tested), generated_share=share) for s in t.seeds
+            bench.classifier(s, bench.generated_with(tested, s, c.n), generated_share=share)
+            for s in t.seeds
         ]
     for code in tested[: c.singly]:
-        arms[f"real + generated {code}"] = [bench.classifier(s, more(s, [code])) for s in t.seeds]
+        arms[f"real + generated {code}"] = [
+            bench.classifier(s, bench.generated_with([code], s, c.n)) for s in t.seeds
+        ]
     return {"n_training": {code: n[code] for code in tested},
             "n_test": {code: int((read.label[:, at[code]] == 1).sum()) for code in tested},
             **bench.compared(arms, columns=columns)}  # fmt: skip
@@ -289,7 +293,3 @@ def asked(config: ExperimentConfig) -> list[str]:
         "rare": config.rare.n,
     }
     return [name for name, any_ in there.items() if any_]
-
-
-def plain(value: object) -> str:
-    return json.dumps(value, indent=1)
