@@ -36,14 +36,15 @@ def write_report(out: Path) -> None:
 def introduction(answers: Mapping[str, Any]) -> Iterator[str]:
     for answer in list(answers.values())[:1]:
         t = answer["config"]["training"]
+        seeds = ", ".join(map(str, t["seeds"]))
         yield (
-            f"`python -m training.experiment --preset {answer['preset']}`; {answer['data']['source']}, "
-            f"sha256 `{answer['data']['sha256'][:12]}…`; {answer['machine']}; {answer['made']}. "
-            f"Classifiers learn for {t['steps']} steps, from seeds {', '.join(map(str, t['seeds']))}; "
-            "folds 1-8 train, fold 9 chooses each classifier's weights, fold 10 reports and has no "
-            "generated ECG. A figure is the mean AUROC over seeds; square brackets: 95% of 1,000 "
-            "resamples of patients; differences are paired, p is corrected for the arms of its table "
-            "(Holm)."
+            f"`python -m training.experiment --preset {answer['preset']}`; "
+            f"{answer['data']['source']}, sha256 `{answer['data']['sha256'][:12]}…`; "
+            f"{answer['machine']}; {answer['made']}. Classifiers learn for {t['steps']} steps, from "
+            f"seeds {seeds}; folds 1-8 train, fold 9 chooses each classifier's weights, fold 10 "
+            "reports and has no generated ECG. A figure is the mean AUROC over seeds; square "
+            "brackets: 95% of 1,000 resamples of patients; differences are paired, p is corrected "
+            "for the arms of its table (Holm)."
         )
 
 

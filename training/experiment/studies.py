@@ -211,9 +211,11 @@ def generators(bench: Bench) -> dict[str, Any]:
 
 
 def augmentation(bench: Bench) -> dict[str, Any]:
-    """For each share of the training records: real alone, generated alone, and mixtures. `generated`
-    are the stored generator's, which learned from all training records, as one does who has few and
-    takes a generator of others'; `own` are those of one that learned from this share alone."""
+    """For each share of the training records: real alone, generated alone, and mixtures.
+
+    `generated` are the stored generator's, which learned from all training records: as for someone
+    who has few and takes others' generator. `own` are of one that learned from this share alone.
+    """
     c, t = bench.config.augmentation, bench.config.training
     found, most = {}, max(c.times)
     for f in c.fractions:
