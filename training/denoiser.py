@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ecg.labels import features
 from training.blocks import Attention, ConvBlock, Downsample, Upsample, norm
 
 LANES = 64
@@ -49,6 +51,16 @@ class Denoiser(nn.Module):
         # row's answer must not depend on its company.
         c_noise = sigma[:, :, 0].expand(-1, LANES).log()[:, 0] / 4
         return c_skip * x + c_out * self.net(c_in * x, c_noise, labels).to(x.dtype)
+
+
+def told(known: Mapping[str, Any]) -> tuple[str, ...]:
+    """The name of each feature that a run's network is told beside x and sigma; a flow map hears of
+    guidance and of the level to jump to (`ecg.sampling.flow_map_features`)."""
+    names = features(known["statements"])
+    if "flow_map" not in known:
+        return names
+    n_levels = known["flow_map"]["diffusion"]["num_steps"]
+    return (*names, "guidance", *(f"level {i + 1}" for i in range(n_levels)))
 
 
 class UNet(nn.Module):

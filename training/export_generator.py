@@ -15,12 +15,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from ecg.card import Diffusion, GeneratorCard, Metric
-from ecg.labels import n_features
+from ecg.card import Diffusion, FlowMap, GeneratorCard, Metric
 from ecg.leads import INDEPENDENT_LEADS
 from ecg.store import CARD, DECODER, DENOISER
 from training.autoencoder import Autoencoder
-from training.denoiser import Denoiser, DenoiserConfig
+from training.denoiser import Denoiser, DenoiserConfig, told
 from training.export import training_data, without_traces, write_table
 from training.shards import preparation_from
 from training.train_autoencoder import load_autoencoder
@@ -59,8 +58,8 @@ def main() -> None:
     denoiser, decoder = load(args.run, known)
     folder = args.store / args.name
     folder.mkdir(parents=True, exist_ok=True)
-    n_latents, n_labels = len(known["offset"]), n_features(known["statements"])
-    x, labels = torch.randn(2, n_latents, 128), torch.zeros(2, n_labels)
+    n_latents = len(known["offset"])
+    x, labels = torch.randn(2, n_latents, 128), torch.zeros(2, len(told(known)))
     hashes = {}
     for file, model, inputs, names, output in (
         (DENOISER, denoiser, (x, torch.ones(2), labels), ["x", "sigma", "labels"], "denoised"),
@@ -99,7 +98,7 @@ def main() -> None:
         sha256=hashes[DENOISER],
         decoder_sha256=hashes[DECODER],
         latents=(n_latents, 128),
-        diffusion=diffusion_from(args),
+        diffusion=mapped(known) if "flow_map" in known else diffusion_from(args),
     )
     (folder / CARD).write_text(card.model_dump_json(indent=1) + "\n")
     write_table(args.store)
@@ -129,6 +128,14 @@ def diffusion_from(args: argparse.Namespace) -> Diffusion:
         guidance_scale=args.guidance_scale,
         guidance_interval=tuple(args.guidance_interval),
     )
+
+
+def mapped(known: dict) -> Diffusion:
+    """A flow map's noise levels are those of its trajectories, and two steps its default."""
+    learned = known["flow_map"]
+    teacher = Diffusion(**learned["diffusion"])
+    flow_map = FlowMap(n_levels=teacher.num_steps, guidance=tuple(learned["guidance"]))
+    return teacher.model_copy(update={"num_steps": 2, "flow_map": flow_map})
 
 
 def metrics(evaluation: Path | None, sha256: str) -> tuple[Metric, ...]:
@@ -175,6 +182,13 @@ def trained_as(known: dict) -> str:
     """With what effort it was trained."""
     loop, initial = known["config"]["loop"], known.get("initial")
     begun = f", begun from the weights of {Path(initial).name}" if initial else ""
+    if learned := known.get("flow_map"):
+        taught = learned["config"]["loop"]
+        return (
+            f"A flow map, preset {learned['preset']!r}: {taught['steps']:,} steps of "
+            f"{taught['batch_size']} jumps along {learned['trajectories']:,} trajectories of a "
+            f"denoiser of the preset {known['preset']!r}."
+        )
     return (
         f"Trained with the preset {known['preset']!r}: {loop['steps']:,} steps of "
         f"{loop['batch_size']} segments{begun}."
@@ -186,7 +200,7 @@ def load(run: Path, known: dict) -> tuple[Denoiser, Decoder]:
     autoencoder = load_autoencoder(Path(known["autoencoder"]))
     decoder = Decoder(autoencoder, known["offset"], known["scale"]).eval()
     config = DenoiserConfig(**known["config"]["model"])
-    denoiser = Denoiser(len(known["offset"]), n_features(known["statements"]), config)
+    denoiser = Denoiser(len(known["offset"]), len(told(known)), config)
     denoiser.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
     return denoiser.eval(), decoder
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from accelerate.utils import set_seed
 from torch import nn
 
-from ecg.labels import features
 from training import config as configs
 from training import processes, trajectories
-from training.denoiser import Denoiser, DenoiserConfig
+from training.denoiser import Denoiser, DenoiserConfig, told
 from training.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, errors
 from training.loop import LoopConfig, train
 from training.train_denoiser import begin_from
@@ -37,11 +36,14 @@ def main() -> None:
     config = configs.load(FlowMapRun, "flow_map", args.preset, args.overrides)
     plan = json.loads((args.trajectories / "plan.json").read_text())
     known = plan["teacher"]
-    told = told_names(known["statements"], plan["diffusion"]["num_steps"])
+    described = {**known, "flow_map": {
+        "preset": args.preset, "config": json.loads(configs.dump(config)),
+        "diffusion": plan["diffusion"], "guidance": plan["guidance"],
+    }}  # fmt: skip
     set_seed(config.loop.seed)
     sizes = DenoiserConfig(**known["config"]["model"])
-    model = Denoiser(len(known["offset"]), len(told), sizes)
-    begin_from(args.teacher, model, told)
+    model = Denoiser(len(known["offset"]), len(told(described)), sizes)
+    begin_from(args.teacher, model, told(described))
     processes.say(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     if args.dry_run:
         processes.say(configs.dump(config))
@@ -51,10 +53,7 @@ def main() -> None:
     processes.agree(configs.dump(config), [], [*model.parameters()])
     if processes.is_first():
         args.run.mkdir(parents=True, exist_ok=True)
-        described = {**known, "flow_map": {
-            "config": json.loads(configs.dump(config)), "diffusion": plan["diffusion"],
-            "guidance": plan["guidance"], "trajectories": len(training.x), "preset": args.preset,
-        }}  # fmt: skip
+        described["flow_map"]["trajectories"] = len(training.x)
         (args.run / "run.json").write_text(json.dumps(described, indent=1))
 
     def evaluate(ema: nn.Module) -> dict[str, float]:
@@ -70,11 +69,6 @@ def main() -> None:
         args.run,
         args.minutes,
     )
-
-
-def told_names(statements: list[str], n_levels: int) -> tuple[str, ...]:
-    """The name of each feature of `ecg.sampling.flow_map_features`."""
-    return (*features(statements), "guidance", *(f"level {i + 1}" for i in range(n_levels)))
 
 
 if __name__ == "__main__":

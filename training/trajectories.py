@@ -54,7 +54,9 @@ def main() -> None:
         "seed": args.seed,
     }
     state = processes.state()
-    begin(args.out, plan)
+    if state.is_main_process:
+        begin(args.out, plan)
+    state.wait_for_everyone()
     autoencoder = load_autoencoder(Path(known["autoencoder"]))
     offset, scale = (np.array(known[k], dtype=np.float32)[:, None] for k in ("offset", "scale"))
     network = on_torch(denoiser, args.precision)
@@ -70,8 +72,8 @@ def main() -> None:
             if path.exists() or i % state.num_processes != state.process_index:
                 continue
             rng = np.random.default_rng((args.seed, list(FOLDS).index(name), i))
-            labels = batches(i, 0, 1)["labels"].numpy()
-            scales = guidance_scales(rng, SHARD, diffusion.guidance_scale, args)
+            labels = batches(i, 0, 1)["labels"].numpy()[: n - i * SHARD]
+            scales = guidance_scales(rng, len(labels), diffusion.guidance_scale, args)
             x = solved(network, rng, labels, scales, diffusion, (len(offset), 128))
             beside = path.with_suffix(".part")
             with beside.open("wb") as f:
@@ -85,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--autoencoder", type=Path, help="the denoiser's own where not given")
     p.add_argument("--data", type=Path, default=Path("runs/data"), help="prepared shards")
     p.add_argument("--out", type=Path, default=Path("runs/trajectories"), help="resumed if begun")
-    p.add_argument("-n", type=int, default=16384, help=f"in shards of {SHARD}")
+    p.add_argument("-n", type=int, default=16384, help=f"how many; {SHARD} a file")
     p.add_argument("--held-out", type=int, default=SHARD, help="with fold 9's labels")
     p.add_argument("--guidance", type=float, nargs=2, default=(1.0, 4.0), metavar=("LOW", "HIGH"))
     p.add_argument("--share", type=float, default=0.5, help="of ways with the default's guidance")

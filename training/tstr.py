@@ -42,8 +42,9 @@ class Trial:
     """One classifier to train: on which shards, folds 1-8 of each, and from which seed.
 
     `fraction`: of the real training records, as if there were no more; the statements stay those
-    of all. `generated_share`: of each batch, where it is not each shard's by its size. `pretrained`:
-    the share of the steps that come first, on what is generated alone; the others see the rest.
+    of all. `generated_share`: of each batch, where it is not each shard's by its size.
+    `pretrained`: the share of the steps that come first, on what is generated alone; the others see
+    the rest.
     """
 
     name: str

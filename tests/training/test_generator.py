@@ -182,8 +182,8 @@ def data(tmp_path: Path, records: dict[str, Record]) -> Path:
     return tmp_path
 
 
-def command(verb: str, *arguments: object) -> str:
-    command = [sys.executable, "-m", f"training.{verb}", "--preset", "smoke"]
+def command(verb: str, *arguments: object, preset: str | None = "smoke") -> str:
+    command = [sys.executable, "-m", f"training.{verb}", *(["--preset", preset] if preset else [])]
     done = subprocess.run(
         [*command, *map(str, arguments)],
         cwd=ROOT,
