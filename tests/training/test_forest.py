@@ -22,16 +22,17 @@ def wave(t, at, width, height):
     return height * np.exp(-((t - at) ** 2) / (2 * width**2))
 
 
-def ecg(rr_s, p_mv=0.15, f_mv=0.0, seed=0, qrs_s=0.012, r_i=1.0, st_mv=0.0):
+def ecg(rr_s, p_mv=0.15, f_mv=0.0, seed=0, qrs_s=0.012, r_i=1.0, st_mv=0.0, pr=0.16, rt=0.3):
     """mV [8, 1000] with beats `rr_s` apart, each a P wave, a QRS complex and a T wave; fibrillatory
-    waves of 6 Hz where `f_mv`. Lead I's QRS is `r_i` of lead II's."""
+    waves of 6 Hz where `f_mv`. Lead I's QRS is `r_i` of lead II's; the R peak is `pr` after the P
+    wave's and `rt` before the T wave's."""
     rng = np.random.default_rng(seed)
     t = np.arange(N) / FS
     limb, qrs = np.zeros(N), np.zeros(N)
     beat = 0.6
     for gap in rr_s:
         qrs += wave(t, beat, qrs_s, 1.0) - wave(t, beat + 2.5 * qrs_s, qrs_s, 0.2)
-        limb += wave(t, beat - 0.16, 0.02, p_mv) + wave(t, beat + 0.3, 0.05, 0.3)
+        limb += wave(t, beat - pr, 0.02, p_mv) + wave(t, beat + rt, 0.05, 0.3)
         limb += st_mv * ((t > beat + 0.06) & (t < beat + 0.2))
         beat += gap
     limb += f_mv * np.sin(2 * np.pi * 6 * t + np.cumsum(rng.normal(0, 0.1, N)))
@@ -71,16 +72,23 @@ def test_statistics_of_intervals_are_those_that_were_made():
     assert found["rr_range"] == pytest.approx(9 / 7, rel=0.05)
 
 
-def test_intervals_and_amplitudes_are_those_that_were_made():
+def test_amplitudes_are_those_that_were_made():
     found = of(regular(70, p_mv=0.2, st_mv=0.15))
     assert found["r_V5"] == pytest.approx(1.0, abs=0.1)
-    assert found["p_II"] == pytest.approx(0.2, abs=0.06)
-    assert found["t_II"] == pytest.approx(0.3, abs=0.1)
-    assert found["st_V2"] == pytest.approx(0.15, abs=0.06)
-    assert of(regular(70))["st_V2"] == pytest.approx(0, abs=0.05)
-    assert 80 < found["pr"] < 220 and 300 < found["qt"] < 480
-    wide = of(regular(70, qrs_s=0.03))
-    assert wide["qrs"] > found["qrs"] + 20
+    assert found["p_II"] == pytest.approx(0.2, abs=0.03)
+    assert found["t_II"] == pytest.approx(0.3, abs=0.03)
+    assert found["st_V2"] == pytest.approx(0.15, abs=0.03)
+    assert of(regular(70))["st_V2"] == pytest.approx(0, abs=0.03)
+
+
+def test_intervals_follow_the_waves():
+    """Onsets and offsets of Gaussian waves are a matter of taste, their shifts are not."""
+    usual = of(regular(70))
+    assert usual["pr"] == pytest.approx(150, abs=50) and usual["qt"] == pytest.approx(450, abs=80)
+    assert usual["qtc"] == pytest.approx(usual["qt"] / (60 / 70) ** (1 / 3), rel=0.02)
+    assert of(regular(70, pr=0.21))["pr"] >= usual["pr"] + 20
+    assert of(regular(70, rt=0.24))["qt"] - usual["qt"] == pytest.approx(-60, abs=20)
+    assert of(regular(70, qrs_s=0.02))["qrs"] > usual["qrs"] + 20
 
 
 @pytest.mark.parametrize(("r_i", "axis"), [(1.0, 30.0), (0.0, 90.0), (2.0, 0.0), (-1.0, 120.0)])
@@ -96,7 +104,7 @@ def test_fibrillation_shows_in_the_intervals_the_p_waves_and_what_the_beats_leav
     assert af["p_share"] < 0.8 < sr["p_share"] and af["p_coherence"] < sr["p_coherence"] - 0.2
     assert af["f_energy"] > 3 * sr["f_energy"] and af["f_energy_V1"] > 3 * sr["f_energy_V1"]
     assert af["f_energy"] == pytest.approx(1e3 * 0.1 / 2**0.5, rel=0.5)
-    assert af["f_share"] > 0.6
+    assert af["f_share"] > 0.4 > 4 * sr["f_share"]
 
 
 def test_without_its_beats_a_regular_rhythm_is_nearly_flat():
@@ -151,24 +159,40 @@ def test_every_feature_has_a_unit_and_a_meaning():
 
 @pytest.fixture(scope="module")
 def planted():
-    """200 ECGs: every other has AF, the statement AFIB and an abnormal substrate."""
+    """100 ECGs: every other has AF, the statement AFIB and an abnormal substrate."""
     sig = [
         irregular(i, p_mv=0.0, f_mv=0.08) if i % 2 else regular(60 + i % 40, seed=i)
         for i in range(100)
     ]
-    return np.stack([*sig, *sig]).astype(np.float16)
+    return np.stack(sig).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def once():
+    """Features, each ECG's measured once for all tests."""
+    known = {}
+
+    def measured(sig, lead_mask, fs):
+        key = sig.tobytes(), lead_mask.tobytes()
+        if key not in known:
+            known[key] = features(sig, lead_mask, fs)
+        return known[key]
+
+    return measured
 
 
 @pytest.fixture
-def shard(a_shard, planted, tmp_path):
+def shard(a_shard, planted, once, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "features", once)
+
     def make(name="a", unknown=0):
-        af = np.arange(200) % 2
-        label = np.zeros((200, 1 + len(CODES)), dtype=np.int8)
+        af = np.arange(100) % 2
+        label = np.zeros((100, 1 + len(CODES)), dtype=np.int8)
         label[:, 0] = label[:, 1 + CODES.index("AFIB")] = af
         label[:, 1 + CODES.index("SR")] = 1 - af
         label[:unknown, 0] = -1
-        fold = (1 + np.arange(200) // 2 % 10).astype(np.int8)
-        made = a_shard(200, source=name, sig=planted, label=label, strat_fold=fold)
+        fold = (1 + np.arange(100) // 2 % 10).astype(np.int8)
+        made = a_shard(100, source=name, sig=planted, label=label, strat_fold=fold)
         path = tmp_path / f"{name}.npz"
         save(made, path)
         return path
@@ -195,7 +219,7 @@ def test_a_forest_finds_the_planted_fibrillation_and_says_by_what(
     shard, run_command, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(forest, "MIN_LEAF", (2,))
-    path = shard("ptb-xl", unknown=21)
+    path = shard("ptb-xl", unknown=11)
     given = ("--data", path.parent, "--run", tmp_path / "run", "--trees", 20, "--workers", 1)
     run_command(forest, *given)
     assert "fold 9: atrial 1.000, macro 1.000" in capsys.readouterr().out
