@@ -22,6 +22,7 @@ pytestmark = [  # torch 2.13's exporter, of itself, of the shared batch and of w
     pytest.mark.filterwarnings("ignore:# The axis name. batch will not be used"),
     pytest.mark.filterwarnings("ignore:The tensor attributes .* were assigned during export"),
     pytest.mark.filterwarnings("ignore:_check_is_size will be removed"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]
 NAMES = tuple(registry.NETWORKS)
 

@@ -1,0 +1,1 @@
+"""Interpretable features of ECGs, for models that are no networks."""
