@@ -41,7 +41,7 @@ def introduction(answers: Mapping[str, Any]) -> Iterator[str]:
             f"`python -m training.experiment --preset {answer['preset']}`; "
             f"{answer['data']['source']}, sha256 `{answer['data']['sha256'][:12]}…`; "
             f"{answer['machine']}; {answer['made']}. Classifiers learn for {t['steps']} steps, "
-            f"from seeds {seeds}; folds 1-8 train, fold 9 chooses each classifier's weights, fold 10 "
+            f"from seeds {seeds}; folds 1-8 train, fold 9 chooses each one's weights, fold 10 "
             "reports and has no generated ECG. A figure is the mean AUROC over seeds; square "
             "brackets: 95% of 1,000 resamples of patients; differences are paired, p is corrected "
             "for the arms of its table (Holm)."

@@ -255,6 +255,11 @@ def rare(bench: Bench) -> dict[str, Any]:
     at = {code: 1 + i for i, code in enumerate(read.statements)}
     found = [code for code in at if c.fewest <= n[code] <= c.most]
     tested = [code for code in found if (read.label[:, at[code]] == 1).any()]
+    if not tested:
+        raise SystemExit(
+            f"rare: no statement with {c.fewest} to {c.most} training records has a test record: "
+            "--set rare.most=…"
+        )
     columns = {"mean": np.array([at[code] for code in tested])} | {
         code: np.array([at[code]]) for code in tested
     }
