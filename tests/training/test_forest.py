@@ -12,6 +12,7 @@ from training.features.measures import features, without_beats
 from training.features.table import FEATURES, NAMES
 from training.features.tables import features_of, kept_features
 from training.shards import CODES, load, save
+from training.train_classifier import TRAIN, covered_statements
 from training.tstr import Trial
 
 FS, N = 100, 1000
@@ -218,13 +219,18 @@ def test_features_are_made_once_and_again_for_other_signals(shard, tmp_path, mon
 def test_a_forest_finds_the_planted_fibrillation_and_says_by_what(
     shard, run_command, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(forest, "MIN_LEAF", (2,))
+    monkeypatch.setattr(forest, "MAX_FEATURES", ("sqrt",))
+    monkeypatch.setattr(forest, "MIN_LEAF", (2, 5))
+    monkeypatch.setattr(forest, "N_SHUFFLES", 1)
     path = shard("ptb-xl", unknown=11)
     given = ("--data", path.parent, "--run", tmp_path / "run", "--trees", 20, "--workers", 1)
     run_command(forest, *given)
     assert "fold 9: atrial 1.000, macro 1.000" in capsys.readouterr().out
     logits = np.load(tmp_path / "run" / "logits-10.npy")
-    label = tstr.segment_labels(load(path).folds((10,)), ("AFIB", "SR"))
+    part = load(path)
+    statements = covered_statements([part.folds(TRAIN)])
+    assert set(statements) == {"AFIB", "SR"}
+    label = tstr.segment_labels(part.folds((10,)), statements)
     assert logits.shape == label.shape and np.isfinite(logits).all()
     assert ((logits > 0) == label).all()
     found = json.loads((tmp_path / "run" / "forest.json").read_text())
@@ -261,6 +267,8 @@ def test_unknown_labels_are_no_class():
 
 def test_fold_10_changes_nothing_that_is_learned_or_chosen(shard, tmp_path, monkeypatch):
     monkeypatch.setattr(forest, "MIN_LEAF", (2,))
+    monkeypatch.setattr(forest, "MAX_FEATURES", ("sqrt",))
+    monkeypatch.setattr(forest, "N_SHUFFLES", 1)
     path = shard()
     turned = load(path)
     turned.label[turned.strat_fold == 10] = 1 - turned.label[turned.strat_fold == 10]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from training import export, prednet, train_classifier, tstr
+from training import export, prednet, serving_cost, train_classifier, tstr
 from training.networks import registry
+from training.networks.cnn_lstm import mirrored, reordered
 from training.networks.inception import InceptionBody, InceptionConfig
 from training.networks.masks import N_INPUTS, N_LEADS, inside, mean_and_peak, with_masks
 from training.networks.s4 import DiagonalSSM
@@ -110,8 +111,6 @@ def test_how_much_padding_there_is_cannot_matter(name):
 
 def test_the_order_of_time_matters_to_both_directions():
     """Of an LSTM that reads backwards from the signal's end, not from the padding's."""
-    from training.networks.cnn_lstm import mirrored, reordered
-
     within = torch.tensor([[[1.0, 1, 1, 0, 0]], [[1.0, 1, 1, 1, 1]]])
     x = torch.arange(10.0).reshape(2, 5, 1)
     order = mirrored(within)
@@ -267,7 +266,17 @@ def shards(a_shard, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "prednet"])
+SLOWLY_EXPORTED = ("cnn-lstm", "resnet50")  # a loop, and 53 convolutions
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOWLY_EXPORTED else [])
+        for name in NAMES
+        if name != "prednet"
+    ],
+)
 def test_any_network_is_trained_resumed_read_and_exported(name, shards, run_command, tmp_path):
     run = tmp_path / "run"
     given = ("--preset", "smoke", "--data", shards, "--set", f"network.name={name}")
@@ -282,6 +291,17 @@ def test_any_network_is_trained_resumed_read_and_exported(name, shards, run_comm
     assert said == registry.NETWORKS[name].said
     with pytest.raises(SystemExit, match=f"trains {name}, not prednet: give another --run"):
         run_command(train_classifier, "--preset", "smoke", "--data", shards, "--run", run)
+
+
+def test_what_serving_costs_is_said_beside_prednet(run_command, capsys):
+    run_command(serving_cost, "--networks", "cnn", "--size", "small", "--rounds", 3, "--outputs", 2)
+    head, line, first, other = capsys.readouterr().out.strip().splitlines()[-4:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (first, other)]
+    assert head.count("|") == line.count("|") == first.count("|") == other.count("|")
+    assert [row[0] for row in cells] == ["prednet", "cnn"]
+    assert cells[0][5] == cells[0][7] == "1.00"
+    assert int(cells[1][1].replace(",", "")) == parameters(small("cnn", 2))
+    assert all(float(row[3]) < export.MAX_DIFFERENCE for row in cells)
 
 
 def test_a_trial_of_another_network_is_another_trial(shards, tmp_path):
