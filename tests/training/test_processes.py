@@ -184,6 +184,24 @@ def test_a_run_goes_on_in_another_number_of_processes(
     assert not nowhere.exists(), "the first alone reads and writes"
 
 
+@pytest.mark.slow
+def test_opponents_are_the_same_in_each_process(tmp_path: Path) -> None:
+    """Each has another share of the batch, and other noise: their gradients are averaged."""
+    succeeded(*pair("tests.training.opponents", (tmp_path,), (tmp_path,)))
+    first, second = (kept(tmp_path, f"ended-{rank}.pt") for rank in range(2))
+    for network in ("generator", "critics"):
+        for name, value in first[network].items():
+            assert torch.equal(value, second[network][name]), name
+    alone_first = tmp_path / "alone"
+    alone_first.mkdir()
+    succeeded(alone("tests.training.opponents", alone_first))
+    assert not torch.equal(
+        kept(alone_first, "ended-0.pt")["generator"]["start.weight"],
+        first["generator"]["start.weight"],
+    )
+    assert checkpoint(tmp_path / "run")["step"] == 3
+
+
 def lives_on(killed: int, verb: str, given: tuple, tmp_path: Path) -> tuple[int, str]:
     """How the other one ends, when one of two is killed in the middle."""
     run = tmp_path / "run"

@@ -70,18 +70,24 @@ class DdpmRun:
 
 
 class Ddpm(nn.Module):
-    """epsilon(x, t [n], labels [n, features]), like x."""
+    """epsilon(x, t [n], labels [n, features]), like x.
+
+    The network adds to the best guess for a Gaussian signal, sqrt(1 - alpha_bar) x: noise need not
+    all pass through it, so a position may be a patch.
+    """
 
     def __init__(self, n_labels: int, config: DdpmConfig) -> None:
         super().__init__()
         c = config
         sizes = DenoiserConfig(c.widths, c.blocks, c.kernel, c.n_embedding)
         self.patch, self.n_steps = c.patch, c.n_steps
+        self.noise_share = nn.Buffer((1 - alpha_bars(c)).sqrt().float(), persistent=False)
         self.net = UNet(N_LEADS * c.patch, n_labels, sizes)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         noise = self.net(to_patches(x, self.patch), t / self.n_steps, labels)
-        return from_patches(noise, self.patch, x.shape[2])
+        guess = self.noise_share[t][:, None, None] * x
+        return guess + from_patches(noise, self.patch, x.shape[2]).to(x.dtype)
 
 
 def alpha_bars(config: DdpmConfig) -> Tensor:
@@ -118,7 +124,8 @@ def sample(
     chance: torch.Generator,
 ) -> Tensor:
     """Ancestral sampling from noise x at `num_steps` of the trained steps (Ho et al., eqs. 6, 7 and
-    15; strided as in Nichol and Dhariwal 2021, doi 10.48550/arXiv.2102.09672, section 4).
+    15, the posterior's variance; strided as in Nichol and Dhariwal 2021, doi
+    10.48550/arXiv.2102.09672, section 4).
 
     epsilon: (x, t [n]) -> the predicted noise. chance: of the CPU, the same wherever x is.
     """
