@@ -33,6 +33,7 @@ class Case:
     steps: int
     runs: tuple[Path, ...] = ()
     autoencoder: Path | None = None
+    noises: int = membership.N_NOISES
 
     @property
     def held_out(self) -> tuple[int, ...]:
@@ -231,4 +232,6 @@ def judge_membership(case: Case) -> dict:
     """Attacks on the ECGs made with training labels, and on the runs where they are given."""
     suspects = membership.suspects_of(case.real)
     sets = {"generated, training labels": case.made.folds(case.training).sig}
-    return membership.attack_all(suspects, case.runs, case.autoencoder, sets, case.work)
+    return membership.attack_all(
+        suspects, case.runs, case.autoencoder, sets, case.work, case.noises
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training import distances
+from training import distances, membership
 from training.beside_real import Case, judge
 from training.embeddings import Embedding, embeddings
 from training.judge_page import write_page
@@ -36,9 +36,10 @@ def main() -> None:
         made=joined([load(p) for p in args.set]),
         embeddings=chosen(args, real.preparation.fs),
         work=args.work,
-        steps=args.steps,
-        runs=tuple(args.run),
+        steps=args.blind_steps,
+        runs=tuple(args.denoisers),
         autoencoder=args.autoencoder,
+        noises=args.noises,
     )
     check(case)
     found = {"sets": [p.stem for p in args.set], "source": args.source, **judge(case)}
@@ -76,11 +77,14 @@ def add_judges(p: argparse.ArgumentParser) -> None:
         help="of training.train_classifier on data that the generator never saw; left out where "
         "it is not there",
     )  # fmt: skip
-    p.add_argument("--steps", type=int, default=400, help="of the blind test's network")
+    p.add_argument("--blind-steps", type=int, default=400, help="of the blind test's network")
     p.add_argument(
-        "--run", type=Path, nargs="*", default=[],
-        help="of the denoiser, the earliest first, for membership inference",
+        "--denoisers", type=Path, nargs="*", default=[], metavar="RUN",
+        help="of training.train_denoiser, the earliest first, for membership inference",
     )  # fmt: skip
+    p.add_argument(
+        "--noises", type=int, default=membership.N_NOISES, help="of each loss, for the same"
+    )
 
 
 def chosen(args: argparse.Namespace, fs: float) -> list[Embedding]:

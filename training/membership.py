@@ -58,7 +58,7 @@ def main() -> None:
     args = parser().parse_args()
     suspects = suspects_of(whole_segments(load(args.data / f"{args.source}.npz")))
     sets = {path.stem: load(path).sig for path in args.set}
-    found = attack_all(suspects, args.run, args.autoencoder, sets, args.work)
+    found = attack_all(suspects, args.run, args.autoencoder, sets, args.work, args.noises)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
     for attack in found["attacks"]:
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the denoiser, the earliest first: it calibrates the attacks on the others",
     )  # fmt: skip
     p.add_argument("--autoencoder", type=Path, help="a run; default: the one the denoisers name")
+    p.add_argument("--noises", type=int, default=N_NOISES, help="of each loss")
     p.add_argument("--set", type=Path, nargs="*", default=[], help="shards of generated ECGs")
     p.add_argument("--work", type=Path, default=Path("runs/judge"), help="resumed if begun")
     p.add_argument("--out", type=Path, default=Path("membership.json"))
@@ -123,6 +124,7 @@ def attack_all(
     autoencoder: Path | None,
     sets: Mapping[str, np.ndarray],
     work: Path,
+    n_noises: int = N_NOISES,
 ) -> dict:
     """Every attack's figures on the runs and on sets of generated ECGs by name; `holds` where all
     upper bounds are within LIMIT."""
@@ -138,7 +140,7 @@ def attack_all(
         attacks.append(
             {"on": autoencoder.name, "name": "reconstruction", **judged(suspects, -np.log(loss))}
         )
-        attacks += _attack_runs(suspects, runs, model, work)
+        attacks += _attack_runs(suspects, runs, model, work, n_noises)
     for name, made in sets.items():
         near = kept(
             work, f"near-{digest(suspects.part.sig, made)}",
@@ -149,6 +151,8 @@ def attack_all(
         "n_members": int(suspects.member.sum()),
         "n_non_members": int((~suspects.member).sum()),
         "folds": folds,
+        "sigmas": list(SIGMAS),
+        "noises": n_noises,
         "fpr": FPR,
         "limit": LIMIT,
         "attacks": attacks,
@@ -157,13 +161,13 @@ def attack_all(
 
 
 def _attack_runs(
-    suspects: Suspects, runs: Sequence[Path], autoencoder: Autoencoder, work: Path
+    suspects: Suspects, runs: Sequence[Path], autoencoder: Autoencoder, work: Path, n_noises: int
 ) -> list[dict]:
     """By the loss, and against what the first run makes of the same record (Watson et al. 2022,
     doi 10.48550/arXiv.2111.08440): a hard record has a high loss in both."""
     attacks, first = [], None
     for run in runs:
-        loss = np.log(losses_of_run(run, autoencoder, suspects.part, work))
+        loss = np.log(losses_of_run(run, autoencoder, suspects.part, work, n_noises))
         by_sigma = {f"{sigma:g}": judged(suspects, -loss[:, i]) for i, sigma in enumerate(SIGMAS)}
         score = -loss.mean(axis=1)
         attacks.append(
@@ -178,7 +182,9 @@ def _attack_runs(
     return attacks
 
 
-def losses_of_run(run: Path, autoencoder: Autoencoder, part: Shard, work: Path) -> np.ndarray:
+def losses_of_run(
+    run: Path, autoencoder: Autoencoder, part: Shard, work: Path, n_noises: int = N_NOISES
+) -> np.ndarray:
     """[segment, sigma]: the squared error of denoising, all labels given."""
     known = _known(run)
     latents = encode_all(autoencoder, [part], known["statements"])
@@ -189,8 +195,8 @@ def losses_of_run(run: Path, autoencoder: Autoencoder, part: Shard, work: Path) 
     weights = [p.detach().numpy() for p in denoiser.parameters()]
     of = digest(x, labels, *weights)
     columns = [
-        kept(work, f"loss-{of}-{N_NOISES}-{sigma:g}",
-             lambda sigma=sigma: denoising_loss(denoiser, x, labels, sigma))
+        kept(work, f"loss-{of}-{n_noises}-{sigma:g}",
+             lambda sigma=sigma: denoising_loss(denoiser, x, labels, sigma, n_noises))
         for sigma in tqdm(SIGMAS, desc=run.name, unit=" sigmas")
     ]  # fmt: skip
     return np.stack(columns, axis=1)
@@ -215,12 +221,17 @@ def load_denoiser(run: Path) -> Denoiser:
 
 
 def denoising_loss(
-    denoiser: nn.Module, latents: np.ndarray, labels: np.ndarray, sigma: float, seed: int = 0
+    denoiser: nn.Module,
+    latents: np.ndarray,
+    labels: np.ndarray,
+    sigma: float,
+    n_noises: int = N_NOISES,
+    seed: int = 0,
 ) -> np.ndarray:
-    """[n]: the mean squared error at this sigma over N_NOISES noises, the same for every record, so
+    """[n]: the mean squared error at this sigma over the noises, the same for every record, so
     that records differ by themselves alone."""
     rng = np.random.default_rng(seed)
-    noises = rng.standard_normal((N_NOISES, *latents.shape[1:]), dtype=np.float32)
+    noises = rng.standard_normal((n_noises, *latents.shape[1:]), dtype=np.float32)
     out = np.zeros(len(latents))
     with torch.inference_mode():
         for start in range(0, len(latents), 64):
@@ -229,7 +240,7 @@ def denoising_loss(
             for noise in torch.from_numpy(noises):
                 denoised = denoiser(x + sigma * noise, torch.full((len(x),), sigma), y)
                 error = ((denoised.float() - x) ** 2).mean(dim=(1, 2))
-                out[start : start + 64] += error.numpy() / N_NOISES
+                out[start : start + 64] += error.numpy() / n_noises
     return out
 
 
