@@ -16,13 +16,16 @@ import numpy as np
 
 from ecg.generated import twelve_leads
 from ecg.store import load_classifier, load_generator
-from training import judgement
+from training import judge, judgement
+from training.beside_real import Case
+from training.beside_real import judge as judge_set
+from training.judge_page import sections
 from training.judgement import Bench, calls_of, digest
 from training.latents import labels_of
 from training.report import write_report
 from training.shards import CODES, load
 from training.train_autoencoder import whole_segments
-from training.train_classifier import REPORT
+from training.train_classifier import REPORT, TRAIN
 
 SEEDS = (0, 1, 2)
 
@@ -61,9 +64,10 @@ def main() -> None:
     if not args.no_settings:
         found["settings"] = judgement.compare_settings(bench)
     found["tstr"] = judgement.judge_tstr(bench)
+    found["judged"] = judge_set(case_of(bench, args))
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "evaluation.json").write_text(json.dumps(found, indent=1, default=_plain) + "\n")
-    write_report(args.out, found, examples(bench))
+    write_report(args.out, found, examples(bench), sections(found["judged"]))
     print(f"{args.out / 'index.html'}")
 
 
@@ -85,8 +89,29 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=int, choices=range(1, len(SEEDS) + 1), default=len(SEEDS))
     p.add_argument("--preset", default="cpu", help="prednet's, of the classifiers trained for TSTR")
     p.add_argument("--classifier-steps", type=int, default=800)
+    judge.add_judges(p)
     p.add_argument("--no-settings", action="store_true", help="leave the settings' comparison out")
     return p
+
+
+def case_of(bench: Bench, args: argparse.Namespace) -> Case:
+    """The sets with labels of the training folds and of fold 10, to be judged beside real ECGs."""
+    real = bench.real
+    made = (
+        bench.generated_like("training-0", real.folds(TRAIN), 100),
+        bench.generated_like("fold-10", real.folds(REPORT), 10),
+    )
+    has_autoencoder = (args.autoencoder / "best.pt").exists()
+    return Case(
+        real=real,
+        made=judge.joined([load(path) for path in made]),
+        embeddings=judge.chosen(args, real.preparation.fs),
+        work=bench.work / "judged",
+        steps=args.blind_steps,
+        runs=tuple(args.denoisers),
+        autoencoder=args.autoencoder if has_autoencoder else None,
+        noises=args.noises,
+    )
 
 
 def examples(bench: Bench) -> list[dict]:

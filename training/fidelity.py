@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import fft
 
 from ecg.decision import calibrate
 from ecg.leads import LEADS
 from ecg.store import Classifier
+from training.beats import FINER, median_beat
 from training.heart_rate import heart_rate
 from training.metrics import auroc, bootstrap, common_columns, macro_auroc
 from training.shards import CODES, Shard
@@ -108,22 +110,61 @@ def limb_lead_error(sig: np.ndarray) -> float:
 
 
 def nearest(sig: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """[n]: the highest correlation of each ECG [n, 8, time] with any training ECG, at any circular
-    shift, all leads together: 1 is a copy."""
+    """[n]: the highest correlation of each ECG [n, 8, time] with any training ECG, at any shift
+    that leaves half of both in common, all leads together: 1 is a copy, be it shifted, rolled,
+    scaled or cut at its ends."""
     n_samples = sig.shape[2]
-    spectra = [np.fft.rfft(_unit(x), axis=2) for x in (sig, training)]
+    length = fft.next_fast_len(n_samples + n_samples // 2, real=True)
     best = np.full(len(sig), -1.0)
-    for i, one in enumerate(spectra[0]):
-        for start in range(0, len(training), 512):
-            part = spectra[1][start : start + 512]
-            shared = np.fft.irfft((part.conj() * one).sum(axis=1), n_samples, axis=1)
-            best[i] = max(best[i], float(shared.max()))
+    for i in range(0, len(sig), 32):
+        a = _centred(sig[i : i + 32])
+        for j in range(0, len(training), 128):
+            found = _correlations(a, _centred(training[j : j + 128]), length)
+            best[i : i + 32] = np.maximum(best[i : i + 32], found.max(axis=(1, 2)))
     return best
 
 
-def _unit(sig: np.ndarray) -> np.ndarray:
-    """Without each lead's mean, of unit norm over all leads."""
+def _correlations(a: np.ndarray, b: np.ndarray, length: int) -> np.ndarray:
+    """[a, b, shift]: over what both have in common, b moved by -time / 2 to time / 2 samples."""
+    n_samples = a.shape[2]
+    half = n_samples // 2
+    of_a, of_b = (fft.rfft(x, length, axis=2).transpose(2, 0, 1) for x in (a, b))
+    shared = fft.irfft(of_a @ of_b.conj().transpose(0, 2, 1), length, axis=0)
+    shift = np.arange(-half, half + 1)
+    # Of the part in common: energy from a shift on, and up to what is left of the other.
+    from_a, from_b = (
+        np.pad(np.cumsum((x**2).sum(axis=1), axis=1), ((0, 0), (1, 0))) for x in (a, b)
+    )
+    start, stop = np.maximum(shift, 0), np.minimum(n_samples + shift, n_samples)
+    energy_a = from_a[:, stop] - from_a[:, start]
+    energy_b = from_b[:, stop - shift] - from_b[:, start - shift]
+    norm = np.sqrt(energy_a[:, None] * energy_b[None])
+    return shared[shift].transpose(1, 2, 0) / np.maximum(norm, 1e-9)
+
+
+def nearest_beat(sig: np.ndarray, training: np.ndarray, fs: float) -> np.ndarray:
+    """[n]: the highest correlation of each ECG's median beat with any training ECG's, all leads
+    together, whatever their rhythms; NaN where no beat was found."""
+    a, b = (_beats(x, fs) for x in (sig, training))
+    return (a @ b[~np.isnan(b).any(axis=1)].T).max(axis=1)
+
+
+def _beats(sig: np.ndarray, fs: float) -> np.ndarray:
+    """[n, leads * time]: from 0.2 s before to 0.4 s after the QRS, centred, of unit norm."""
+    out = np.full((len(sig), sig.shape[1] * round(0.6 * fs * FINER)), np.nan, np.float32)
+    for i, one in enumerate(sig):
+        beat = median_beat(one.astype(float), fs)
+        if beat is None:
+            continue
+        first, last = beat.at - round(0.2 * beat.fs), beat.at + round(0.4 * beat.fs)
+        # At a high rate the beat is shorter: what is missing is level.
+        padded = np.pad(beat.sig, ((0, 0), (max(0, -first), max(0, last - beat.sig.shape[1]))))
+        part = _centred(padded[None, :, max(0, first) :][:, :, : last - first])
+        out[i] = part.ravel() / max(float(np.linalg.norm(part)), 1e-9)
+    return out
+
+
+def _centred(sig: np.ndarray) -> np.ndarray:
+    """Without each lead's mean."""
     sig = sig.astype(np.float32)
-    sig = sig - sig.mean(axis=2, keepdims=True)
-    norm = np.sqrt((sig**2).sum(axis=(1, 2), keepdims=True))
-    return sig / np.maximum(norm, 1e-9)
+    return sig - sig.mean(axis=2, keepdims=True)

@@ -10,7 +10,16 @@ from ecg.labels import MAX_HEART_RATE, MIN_HEART_RATE
 
 def heart_rate(sig: np.ndarray, fs: float) -> float:
     """Beats a minute of mV [lead, time], from the median distance of QRS complexes; NaN where
-    fewer than three are found.
+    fewer than three are found."""
+    peaks = qrs_complexes(sig, fs)
+    if len(peaks) < 3:
+        return float("nan")
+    rate = 60 * fs / float(np.median(np.diff(peaks)))
+    return rate if MIN_HEART_RATE <= rate <= MAX_HEART_RATE else float("nan")
+
+
+def qrs_complexes(sig: np.ndarray, fs: float) -> np.ndarray:
+    """The sample of each QRS complex in mV [lead, time].
 
     Slopes in the QRS band, squared, summed over leads and smoothed over 100 ms; peaks at least
     0.25 s apart and above a share of the tallest (after Pan and Tompkins 1985, doi
@@ -21,8 +30,4 @@ def heart_rate(sig: np.ndarray, fs: float) -> float:
     width = max(1, round(0.1 * fs))
     energy = np.convolve((slope**2).sum(axis=0), np.ones(width) / width, mode="same")
     tall = np.percentile(energy, 98)
-    peaks, _ = signal.find_peaks(energy, height=0.25 * tall, distance=max(1, round(0.25 * fs)))
-    if len(peaks) < 3:
-        return float("nan")
-    rate = 60 * fs / float(np.median(np.diff(peaks)))
-    return rate if MIN_HEART_RATE <= rate <= MAX_HEART_RATE else float("nan")
+    return signal.find_peaks(energy, height=0.25 * tall, distance=max(1, round(0.25 * fs)))[0]

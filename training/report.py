@@ -32,8 +32,14 @@ svg, img { max-width: 100%; height: auto; } .note { color: #4c5863; font-size: .
 """
 
 
-def write_report(folder: Path, found: dict[str, Any], examples: Sequence[dict[str, Any]]) -> None:
-    """index.html and grid.png in `folder`; `found` is evaluation.json's content.
+def write_report(
+    folder: Path,
+    found: dict[str, Any],
+    examples: Sequence[dict[str, Any]],
+    judged: Sequence[str] = (),
+) -> None:
+    """index.html and grid.png in `folder`; `found` is evaluation.json's content, `judged` are the
+    sections of `training.judge_page`.
 
     examples: `code`, `kind` (real or generated), `sig` mV [12, time], `labels`; real, generated in
     turn.
@@ -45,9 +51,13 @@ def write_report(folder: Path, found: dict[str, Any], examples: Sequence[dict[st
     parts += [_fidelity(found), _heart_rate(found["heart_rate"]), _nearest(found["nearest"])]
     if "autoencoder" in found:
         parts.append(_autoencoder(found["autoencoder"]))
-    parts.append(_grid(examples))
+    parts += [*judged, _grid(examples)]
     title = f"{found['generator']['name']} {found['generator']['version']}: generated ECGs, judged"
-    (folder / "index.html").write_text(
+    (folder / "index.html").write_text(page(title, parts))
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
@@ -84,14 +94,14 @@ def _heading(found: dict[str, Any]) -> str:
     )
 
 
-def _figure(f: dict[str, Any] | None) -> str:
+def figure(f: dict[str, Any] | None) -> str:
     if f is None:
         return "–"
     low, high = f["interval"]
     return f"{f['value']:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = "".join(f"<th>{html.escape(x)}</th>" for x in head)
     body = "".join("<tr>" + "".join(f"<td>{x}</td>" for x in row) + "</tr>" for row in rows)
     return f"<table><caption>{html.escape(caption)}</caption><tr>{cells}</tr>{body}</table>"
@@ -104,7 +114,7 @@ def _tstr(tstr: dict[str, Any]) -> str:
         for name in names:
             seeds = ", ".join(f"{x:.3f}" for x in tstr[name][kind]["seeds"])
             ratio = tstr[name].get(f"{kind}_to_real")
-            row += [_figure(tstr[name][kind]), seeds, _figure(ratio) if ratio else "1"]
+            row += [figure(tstr[name][kind]), seeds, figure(ratio) if ratio else "1"]
         rows.append(row)
     caption = (
         f"AUROC on {tstr['n_test']} real ECGs of fold 10 of the same classifier trained on "
@@ -113,7 +123,7 @@ def _tstr(tstr: dict[str, Any]) -> str:
         f"{tstr['n_statements']} statements"
     )
     head = ["trained on", *(cell for name in names for cell in (name, "seeds", "to real"))]
-    return "<h2>Train on generated, test on real</h2>" + _table(caption, head, rows)
+    return "<h2>Train on generated, test on real</h2>" + table(caption, head, rows)
 
 
 def _settings(found: dict[str, Any]) -> str:
@@ -140,8 +150,8 @@ def _settings(found: dict[str, Any]) -> str:
     axes[0].legend(fontsize=8)
     head = ["steps", "guidance", "calls", "macro, fold 9", "atrial, fold 9", "macro, fold 10",
             "atrial, fold 10", "label fidelity"]  # fmt: skip
-    table = [["real", "", "", *_folds(real), ""]]
-    table += [
+    cells = [["real", "", "", *_folds(real), ""]]
+    cells += [
         [
             str(r["num_steps"]), f"{r['guidance_scale']:g}", str(r["network_calls"]), *_folds(r),
             f"{r['fidelity']['value']:.3f}",
@@ -151,7 +161,7 @@ def _settings(found: dict[str, Any]) -> str:
     caption = (
         "Classifiers of one seed, trained on 600 ECGs each, a third as long: to compare settings"
     )
-    return "<h2>Quality against network calls</h2>" + _svg(fig) + _table(caption, head, table)
+    return "<h2>Quality against network calls</h2>" + svg(fig) + table(caption, head, cells)
 
 
 def _folds(row: dict[str, Any]) -> list[str]:
@@ -170,8 +180,8 @@ def _fidelity(found: dict[str, Any]) -> str:
     axis.set_xticks(range(len(codes)), codes, rotation=60, ha="right", fontsize=8)
     axis.set(title="Served PredNet's AUROC by statement, labels of fold 10", ylim=(0.4, 1.02))
     axis.legend(loc="lower right")
-    rows = [[k, _figure(found["fidelity"][k].get("macro")),
-             _figure(found["fidelity"][k]["atrial"])]
+    rows = [[k, figure(found["fidelity"][k].get("macro")),
+             figure(found["fidelity"][k]["atrial"])]
             for k in ("generated", "real")]  # fmt: skip
     caption = "The served PredNet against the labels asked for, and against real ECGs' labels"
     afib = found.get("afib")
@@ -180,14 +190,14 @@ def _fidelity(found: dict[str, Any]) -> str:
         if afib is None
         else (
             "AFIB asked for against SR asked for, nothing else given: PredNet's AFIB AUROC "
-            f"{_figure(afib)}, {afib['n']} ECGs. "
+            f"{figure(afib)}, {afib['n']} ECGs. "
         )
     )
     return (
         "<h2>Are they what was asked for?</h2>"
-        + _table(caption, ["ECGs", "macro AUROC", "atrial AUROC"], rows)
+        + table(caption, ["ECGs", "macro AUROC", "atrial AUROC"], rows)
         + f"<p>{asked_afib}Largest departure from the limb-lead laws: "
-        f"{found['limb_lead_error_mv']:.1e} mV.</p>" + _svg(fig)
+        f"{found['limb_lead_error_mv']:.1e} mV.</p>" + svg(fig)
     )
 
 
@@ -198,8 +208,8 @@ def _heart_rate(rate: dict[str, Any]) -> str:
     axis.set(xlabel="asked for, beats a minute", ylabel="measured")
     return (
         f"<h2>Heart rate</h2><p>{len(rate['asked'])} ECGs, atrial substrate normal: median error "
-        f"{_figure({**rate, 'value': rate['median_error']})} beats a minute, "
-        f"{rate['within_5']:.0%} within 5.</p>" + _svg(fig)
+        f"{figure({**rate, 'value': rate['median_error']})} beats a minute, "
+        f"{rate['within_5']:.0%} within 5.</p>" + svg(fig)
     )
 
 
@@ -211,19 +221,19 @@ def _nearest(near: dict[str, Any]) -> str:
     axis.set(xlabel="correlation with the nearest training ECG", ylabel="ECGs")
     axis.legend(loc="upper left")
     return (
-        "<h2>Are they copies?</h2><p>The highest correlation with any training ECG, at any circular"
-        f" shift, all leads together. {near['generated_above_real_q99']:.1%} of generated ECGs are "
-        f"nearer to one than 99% of real test ECGs are ({near['real_q99']:.3f}).</p>" + _svg(fig)
+        "<h2>Are they copies?</h2><p>The highest correlation with any training ECG, at any shift"
+        " that leaves half of both in common, all leads together. "
+        f"{near['generated_above_real_q99']:.1%} of generated ECGs are nearer to one than 99% of "
+        f"real test ECGs are ({near['real_q99']:.3f}).</p>" + svg(fig)
     )
 
 
 def _autoencoder(found: dict[str, Any]) -> str:
     rows = [
-        [kind, _figure(of.get("macro")), _figure(of["atrial"])]
-        for kind, of in found["auroc"].items()
+        [kind, figure(of.get("macro")), figure(of["atrial"])] for kind, of in found["auroc"].items()
     ]
     caption = f"Fold {found['fold']}; error of reconstructions {found['rmse_mv']:.4f} mV rms"
-    return "<h2>Autoencoder</h2>" + _table(caption, ["ECGs", "macro", "atrial"], rows)
+    return "<h2>Autoencoder</h2>" + table(caption, ["ECGs", "macro", "atrial"], rows)
 
 
 def _grid(examples: Sequence[dict[str, Any]]) -> str:
@@ -239,7 +249,7 @@ def _grid(examples: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _svg(fig: Any) -> str:
+def svg(fig: Any) -> str:
     fig.tight_layout()
     out = io.StringIO()
     with plt.rc_context({"svg.hashsalt": "ecg", "svg.fonttype": "none"}):

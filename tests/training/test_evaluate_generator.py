@@ -46,6 +46,7 @@ def evaluated(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("--data", data, "--work", folder / "work", "--out", folder / "report"),
         *("--store", ROOT / "models_store", "--autoencoder", folder / "none", "--seeds", 2),
         *("--preset", "smoke", "--classifier-steps", 12, "--workers", 1),
+        *("--blind-steps", 2, "--independent", folder / "none"),
     )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("STEPS", (1, 2)), ("SCALES", (1.0,)), ("SMALL_SET", 8)):
@@ -76,6 +77,7 @@ def test_every_figure_stands_beside_what_it_is_compared_with(evaluated: Path) ->
     assert {"fold_9", "fold_10"} <= set(found["settings"][0])
     assert set(found["fidelity"]) == {"generated", "real"}
     assert found["limb_lead_error_mv"] < 1e-6
+    assert found["judged"]["held_out"] == [10] and found["judged"]["n_made"] == 144
     assert len(found["nearest"]["generated"]) == len(found["nearest"]["real"]) == 16
     assert len(found["heart_rate"]["asked"]) <= 8
 
@@ -84,7 +86,8 @@ def test_the_page_shows_the_figures_and_the_grid(evaluated: Path) -> None:
     page = (evaluated / "report" / "index.html").read_text()
     found = json.loads((evaluated / "report" / "evaluation.json").read_text())
     assert f"{found['tstr']['macro']['generated']['value']:.3f}" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 9
+    assert page.count("<h2>") == 12
     assert not re.search(r"(src|href)=.(https?:)?//", page), "nothing is fetched from elsewhere"
     with Image.open(evaluated / "report" / "grid.png") as grid:
         width, height = grid.size
