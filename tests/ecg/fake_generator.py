@@ -67,8 +67,11 @@ def decoder() -> bytes:
     )
 
 
-def card(sha256: str = "0" * 64, decoder_sha256: str = "0" * 64) -> GeneratorCard:
-    return GeneratorCard(
+def card(
+    sha256: str = "0" * 64, decoder_sha256: str = "0" * 64, **changes: object
+) -> GeneratorCard:
+    """A valid card of the networks above, but for the changes."""
+    given = dict(
         name="fake-ldm",
         version="0.0.7",
         created="2026-01-01",
@@ -99,16 +102,17 @@ def card(sha256: str = "0" * 64, decoder_sha256: str = "0" * 64) -> GeneratorCar
         not_for="anything else",
         limitations=(),
     )
+    return GeneratorCard(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def store(folder: Path) -> Path:
+def store(folder: Path, **changes: object) -> Path:
     """The networks and their card, as a folder of a models store."""
     folder.mkdir(parents=True)
     hashes = []
     for name, weights in ((DENOISER, denoiser()), (DECODER, decoder())):
         (folder / name).write_bytes(weights)
         hashes.append(hashlib.sha256(weights).hexdigest())
-    (folder / CARD).write_text(card(*hashes).model_dump_json())
+    (folder / CARD).write_text(card(*hashes, **changes).model_dump_json())
     return folder
 
 
