@@ -6,7 +6,8 @@
 Both are judged on fold 9, with ONNX Runtime, as they are served. The candidate is refused where
 - a figure's paired 95% interval lies wholly below the served model's by more than its margin;
 - the AUROCs are lower on average, and none is higher with an interval above zero;
-- it costs more than twice as much; or it no longer answers a statement that is served.
+- it costs more than twice as much; it no longer answers a statement that is served; or, of a
+  generator, its ECGs come near to training ECGs more often than strangers' do.
 Where nothing is served by that name yet, its atrial AUROC must be above chance. There is no way
 around it. The decision, either way, is appended to decisions.jsonl.
 """
