@@ -17,8 +17,8 @@ ROWS, OTHERS = 16, 128  # compared at a time: some 100 MiB
 
 @dataclass(frozen=True)
 class Nearest:
-    """distance: float32 [n], to the nearest of the others: 0 a copy, 1 nothing in common; row: int
-    [n], which of the others that is."""
+    """distance: float32 [n], to the nearest of the others: 0 a copy (within 0.01, for the band's
+    edges), 1 nothing in common; row: int [n], which of the others that is."""
 
     distance: np.ndarray
     row: np.ndarray
