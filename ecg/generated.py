@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -71,10 +71,11 @@ def write_npz(
     labels: Sequence[Labels],
     fs: float,
     seed: int,
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """NPZ of ECGs that come in chunks, float32 mV [k, 12, time], and may be more than memory holds.
 
-    labels: of each ECG. `statements` are those that all of them have.
+    labels: of each ECG. `statements` are those that all of them have. more: further arrays.
     """
     common = [code for code in labels[0].statements if all(code in x.statements for x in labels)]
     arrays = {
@@ -85,6 +86,7 @@ def write_npz(
         "seed": np.int64(seed),
         "statements": np.array(common, dtype=np.str_),
         "synthetic": np.array(True),
+        **(more or {}),
     }
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():

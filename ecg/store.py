@@ -33,8 +33,16 @@ class Classifier:
 
         sig: mV [segment, 8, n_samples]; lead_mask: [segment, 8]; n_valid: [segment].
         """
+        return self.of_conditioned(
+            condition(sig, n_valid, self.card.preparation), lead_mask, n_valid
+        )
+
+    def of_conditioned(
+        self, sig: np.ndarray, lead_mask: np.ndarray, n_valid: np.ndarray
+    ) -> np.ndarray:
+        """As `logits`, of segments that `ecg.prepare.condition` has made ready."""
         inputs = {
-            "sig": condition(sig, n_valid, self.card.preparation),
+            "sig": sig,
             "lead_mask": lead_mask,
             "sample_mask": sample_mask(n_valid, self.card.n_samples),
         }

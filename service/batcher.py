@@ -79,7 +79,7 @@ class Batcher(Generic[Item, Result]):
         max_delay_s: float,
         max_here: int = 0,
     ) -> None:
-        self._model, self._run, self._before, self._threads = model, run, before, threads
+        self.model, self._run, self._before, self._threads = model, run, before, threads
         self.max_batch = max_batch
         self._max_wait_s, self._max_queue, self._max_delay_s = max_wait_s, max_queue, max_delay_s
         self._max_here = max_here
@@ -175,7 +175,7 @@ class Batcher(Generic[Item, Result]):
                 self._queue_s.observe(now - job.asked)
                 if job.trace:
                     n = sum(job.sizes)
-                    job.trace.add("queue", job.asked, now, model=self._model, n_segments=n)
+                    job.trace.add("queue", job.asked, now, model=self.model, n_segments=n)
             batch.append((job, job.next))
             job.next += 1
             room -= size
@@ -219,7 +219,7 @@ class Batcher(Generic[Item, Result]):
             results, ended = ran.result()
             seconds = ended - started
             n = sum(job.sizes[i] for job, i in batch)
-            tracing.ran(self._model, n, started, ended, (job.trace for job, _ in batch))
+            tracing.ran(self.model, n, started, ended, (job.trace for job, _ in batch))
             self._batch_size.observe(n)
             self._inference_s.observe(seconds)
             self._segment_s += 0.1 * (seconds / n - self._segment_s)

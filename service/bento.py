@@ -9,6 +9,7 @@ from ecg.store import load_classifier, load_generator
 from service.access import rates
 from service.audit import trail
 from service.edge import create_app
+from service.engine import generators_of
 from service.framework import EdgeService, supervise_well
 from service.settings import Settings
 from service.wire import operator_port
@@ -47,9 +48,10 @@ class EcgDirenet:
         """Before any worker is started, or they would be restarted forever."""
         supervise_well()
         try:
-            load_classifier(settings.models_store / settings.classifier, settings.device)
-            if (generator := settings.models_store / settings.generator).exists():
-                load_generator(generator, settings.device)
+            for name in settings.classifiers:
+                load_classifier(settings.models_store / name, settings.device)
+            for name in generators_of(settings):
+                load_generator(settings.models_store / name, settings.device)
             trail.check(settings)
         except (StoreError, ValueError, OSError) as error:
             raise SystemExit(f"the service cannot start: {error}") from None

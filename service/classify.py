@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
+from prometheus_client import Counter, Histogram
 
 from ecg.burden import af_burden
 from ecg.card import ClassifierCard
@@ -49,11 +51,6 @@ FEW = 8  # records of ten seconds or so
 _ANSWERED = metrics.SEGMENTS.labels("classify", "answered")
 _UNUSABLE = metrics.SEGMENTS.labels("classify", "unusable")
 SUBSTRATE = {None: "abstained", True: "abnormal", False: "normal"}
-_RECORDS = {
-    (quality, substrate): metrics.RECORDS.labels(quality, substrate)
-    for quality in STATUSES
-    for substrate in SUBSTRATE.values()
-}
 _DIGITS = 6
 AFIB = "AFIB"
 
@@ -114,8 +111,8 @@ async def answer(
     """A result a record, in their order; arguments and errors as for `judge`."""
     judged = await judge(records, card, batcher, in_thread, deadline)
     if any(record.is_long for record in records):
-        return await in_thread(results, records, judged, card)
-    return results(records, judged, card)
+        return await in_thread(results, records, judged, card, batcher.model)
+    return results(records, judged, card, batcher.model)
 
 
 async def judge(
@@ -174,9 +171,9 @@ async def _judged(
 
 
 def results(
-    records: Sequence[Record], judged: Sequence[Judged], card: ClassifierCard
+    records: Sequence[Record], judged: Sequence[Judged], card: ClassifierCard, model: str
 ) -> list[dict[str, Any]]:
-    """A result a record: calibrated together, decided one by one."""
+    """A result a record: calibrated together, decided one by one. `model`: the metrics' name."""
     usable = [segments.usable for segments, _ in judged]
     n_leads = np.concatenate(
         [s.lead_mask[u].sum(axis=1) for (s, _), u in zip(judged, usable, strict=True)]
@@ -184,10 +181,13 @@ def results(
     logits = np.concatenate([logits for _, logits in judged])
     by_segment, thresholds = calibrate(logits, n_leads, card.calibration, card.implying)
     found = []
+    counters = _counters(model)
     start = 0
     for record, (segments, own), u in zip(records, judged, usable, strict=True):
         rows = slice(start, start + len(own))
-        found.append(_result(record, segments, u, by_segment[rows], thresholds[rows], card))
+        one = _result(record, segments, u, by_segment[rows], thresholds[rows], card)
+        _count(segments, len(own), one["atrial_substrate"], counters)
+        found.append(one)
         start += len(own)
     return found
 
@@ -217,7 +217,6 @@ def _result(
         threshold = max(card.calibration, key=lambda c: c.min_leads).threshold
     extra, of_segments = _burden(segments, usable, by_segment, thresholds, card)
     status = SUBSTRATE[present[0]]
-    _count(segments, len(by_segment), status, probability[0])
     return {
         "record_id": record.meta.record_id,
         "fs": record.fs,
@@ -275,12 +274,33 @@ def _burden(
     return {"af_burden": burden}, [{"af": p} for p in shown]
 
 
-def _count(segments: Segments, n_usable: int, substrate: str, probability: float | None) -> None:
+@dataclass(frozen=True)
+class _Counters:
+    """A model's: records by quality and substrate, and the atrial probability."""
+
+    records: dict[tuple[str, str], Counter]
+    probability: Histogram
+
+
+@cache
+def _counters(model: str) -> _Counters:
+    """Looked up once: a series is there, at 0, before its first event."""
+    records = {
+        (quality, substrate): metrics.RECORDS.labels(model, quality, substrate)
+        for quality in STATUSES
+        for substrate in SUBSTRATE.values()
+    }
+    return _Counters(records, metrics.PROBABILITY.labels(model))
+
+
+def _count(
+    segments: Segments, n_usable: int, substrate: dict[str, Any], counters: _Counters
+) -> None:
     _ANSWERED.inc(n_usable)
     if n_usable < len(segments.n_valid):
         _UNUSABLE.inc(len(segments.n_valid) - n_usable)
-    _RECORDS[segments.quality.status, substrate].inc()
-    if probability is not None:
-        metrics.PROBABILITY.observe(probability)
+    counters.records[segments.quality.status, substrate["status"]].inc()
+    if (probability := substrate["probability"]) is not None:
+        counters.probability.observe(probability)
     for reason in segments.quality.reasons:
         metrics.QUALITY_REASONS.labels(reason.code).inc()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -42,7 +43,7 @@ from service import (
 from service.answering import accepted, answer, at, extend, json_response, refused
 from service.audit.trail import Audit
 from service.batcher import QueueFull
-from service.engine import Engine
+from service.engine import Classification, Engine, Generation, chosen
 from service.settings import Settings
 from service.wire.balance import Balance
 
@@ -94,7 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "/classify",
         response_model=None,
         responses=openapi.CLASSIFY_RESPONSES,
-        openapi_extra=openapi.CLASSIFY,
+        openapi_extra=openapi.of_models(openapi.CLASSIFY, settings.classifiers, "answers"),
         summary="Atrial-substrate status and SCP statements of 1 to 64 records",
     )(post_classify)
     app.post(
@@ -102,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         response_model=None,
         response_class=Response,
         responses=openapi.PRINT_RESPONSES,
-        openapi_extra=openapi.PRINT_BODY,
+        openapi_extra=openapi.of_models(openapi.PRINT_BODY, settings.classifiers, "explains"),
         summary="The 12-lead print of a record, 25 mm/s and 10 mm/mV, as SVG or PNG",
     )(post_print)
     app.post(
@@ -117,7 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "/synthesize",
         response_model=None,
         responses=openapi.SYNTHESIZE_RESPONSES,
-        openapi_extra=openapi.SYNTHESIZE,
+        openapi_extra=openapi.of_models(openapi.SYNTHESIZE, settings.generators, "generates"),
         summary="1 to 64 synthetic ECGs of given labels",
     )(post_synthesize)
     app.get(
@@ -132,14 +133,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def refuse_early(app: FastAPI) -> Response | None:
+def refuse_early(app: FastAPI, query: bytes) -> Response | None:
     """The answer to one more /classify, if it would only wait too long: before its body is read,
     so that what is too much costs little."""
     engine: Engine | None = getattr(app.state, "engine", None)
     if engine is None:
         return None
     try:
-        engine.batcher.check_room()
+        name = QueryParams(query).get("model") if b"model" in query else None
+        known = name if name in engine.classifications else None
+        chosen(engine.classifications, known).batcher.check_room()
     except QueueFull as full:
         overloaded = problems.overloaded(full.retry_after_s)
         return refused("classify", overloaded, app.state.settings, app.state.audit)
@@ -155,13 +158,15 @@ async def classify_directly(app: FastAPI, scope: Scope, receive: Receive, send: 
 
 async def post_classify(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    card = engine.classifier.card
+    name = _asked_model(request, engine.classifications)
 
     async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any] | Response:
+        served = chosen(engine.classifications, name)
+        card = served.model.card
         fhir_version = fhir.asked(request)
         explained = explaining.asked(request.query_params.get("explain"))
         records = await _read(request, files, limit)
-        given = records, card, engine.batcher, engine.in_thread, at(limit)
+        given = records, card, served.batcher, engine.in_thread, at(limit)
         if explained:
             at_most = request.app.state.settings.max_explained
             results = await explaining.answer(*given, at_most)
@@ -194,20 +199,22 @@ async def post_print(
     engine: Engine = request.app.state.engine
 
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
+        served = chosen(engine.classifications, request.query_params.get("model"))
         media_type = accepted(request, ("image/svg+xml", "image/png"))
-        chosen = _chosen(await _read(request, files, limit), record)
-        if start_s is not None and start_s >= chosen.duration_s:
+        one = _record_of(await _read(request, files, limit), record)
+        if start_s is not None and start_s >= one.duration_s:
             raise UnservableError("lies behind the end of the record", "start_s")
         shade: Shade | None = None
         begin_s = start_s or 0.0
         if explaining.asked(request.query_params.get("explain")):
-            request.state.model_sha256 = engine.classifier.card.sha256
+            card = served.model.card
+            request.state.model_sha256 = card.sha256
             shade, begin_s = await explaining.of_print(
-                chosen, start_s, engine.classifier.card, engine.batcher, engine.in_thread, at(limit)
+                one, start_s, card, served.batcher, engine.in_thread, at(limit)
             )
         draw = print_png if media_type == "image/png" else print_svg
         with tracing.span("draw"):
-            picture = await engine.in_thread(lambda: draw(chosen, start_s=begin_s, shade=shade))
+            picture = await engine.in_thread(lambda: draw(one, start_s=begin_s, shade=shade))
         return Response(picture, media_type=media_type)
 
     return await answer(request, "print", work)
@@ -221,14 +228,24 @@ async def post_strip(
 
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
         media_type = accepted(request, ("image/svg+xml",))
-        chosen = _chosen(await _read(request, files, limit), record)
+        one = _record_of(await _read(request, files, limit), record)
         with tracing.span("draw"):
-            return Response(await engine.in_thread(strip_svg, chosen), media_type=media_type)
+            return Response(await engine.in_thread(strip_svg, one), media_type=media_type)
 
     return await answer(request, "strip", work)
 
 
-def _chosen(records: list[Record], which: int) -> Record:
+def _asked_model(
+    request: Request, served: Mapping[str, Classification] | Mapping[str, Generation]
+) -> str | None:
+    """What the query's `model` names, noted for the audit, whatever comes of the request."""
+    name = request.query_params.get("model")
+    if name is not None:
+        request.state.model_sha256 = served[name].model.card.sha256 if name in served else None
+    return name
+
+
+def _record_of(records: list[Record], which: int) -> Record:
     if which >= len(records):
         raise UnservableError(f"there are only {len(records)} records in the body", "record")
     return records[which]
@@ -254,17 +271,19 @@ async def _read(request: Request, files: list[File], limit: asyncio.Timeout) -> 
 
 async def post_synthesize(request: Request) -> Response:
     engine: Engine = request.app.state.engine
+    name = _asked_model(request, engine.generations)
 
     async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any] | Response:
-        if engine.generation is None:
+        if not engine.generations:
             raise problems.no_generator()
-        card, inflight = engine.generation.generator.card, engine.generation.inflight
+        served = chosen(engine.generations, name)
+        card = served.model.card
         media_type = accepted(request, ("application/json", *synthesize.FORMATS))
         asked = synthesize.read_request(files[0].content)
         labels, order = synthesize.order(asked, card)
         if media_type in synthesize.OF_ONE and order.n > 1:
             raise UnservableError(f"must be 1 for {synthesize.OF_ONE[media_type]}", "n")
-        sig = twelve_leads(await inflight(order))
+        sig = twelve_leads(await served.inflight(order))
         metrics.SEGMENTS.labels("synthesize", "answered").inc(order.n)
         generated = Generated(sig, card.fs, labels, order.seed)
         if media_type == "application/json":
@@ -280,22 +299,25 @@ async def get_models(request: Request) -> Response:
     engine: Engine = request.app.state.engine
 
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
-        return json_response({"models": [_described(m) for m in engine.models]})
+        return json_response({"models": [_described(*named) for named in engine.models.items()]})
 
     return await answer(request, "models", work)
 
 
 def _hashes(engine: Engine) -> dict[str, str]:
-    """The model that answers at an endpoint, by its SHA-256."""
-    endpoints = ("classify", "synthesize")
-    return {e: m.card.sha256 for e, m in zip(endpoints, engine.models, strict=False)}
+    """The model that answers at an endpoint where none is named, by its SHA-256."""
+    hashes = {"classify": chosen(engine.classifications, None).model.card.sha256}
+    if engine.generations:
+        hashes["synthesize"] = chosen(engine.generations, None).model.card.sha256
+    return hashes
 
 
-def _described(model: Classifier | Generator) -> dict[str, Any]:
-    """The card, where the model runs, and its statements in words."""
+def _described(served_as: str, model: Classifier | Generator) -> dict[str, Any]:
+    """The card, what chooses the model, where it runs, and its statements in words."""
     card = model.card
     words = {code: STATEMENTS[code].description for code in card.statements}
-    return {**card.model_dump(mode="json"), "device": model.device, "descriptions": words}
+    more = {"served_as": served_as, "device": model.device, "descriptions": words}
+    return {**card.model_dump(mode="json"), **more}
 
 
 async def anything_else(request: Request) -> Response:

@@ -78,7 +78,7 @@ async def answer(
             "explain",
         )
     judged = await classify.judge(records, card, batcher, in_thread, deadline)
-    found = classify.results(records, judged, card)
+    found = classify.results(records, judged, card, batcher.model)
     for record, result, one in zip(records, found, judged, strict=True):
         explanation = await explain(record, one, card, batcher, in_thread, deadline)
         result["explanation"] = explanation and as_json(explanation)

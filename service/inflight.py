@@ -59,8 +59,15 @@ class InFlight:
     """Serves Orders with `threads` parallel calls of at most `max_places` places each."""
 
     def __init__(
-        self, generator: Generator, *, threads: int, max_places: int, max_waiting: int
+        self,
+        generator: Generator,
+        name: str | None = None,
+        *,
+        threads: int,
+        max_places: int,
+        max_waiting: int,
     ) -> None:
+        """`name`: the metrics' for it, else the card's."""
         self._generator, self._diffusion = generator, generator.card.diffusion
         self._threads, self._max_places, self._max_waiting = threads, max_places, max_waiting
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="denoise")
@@ -68,7 +75,7 @@ class InFlight:
         self._held = 0  # rows accepted and not yet answered, in a call or between calls
         self._calls = 0
         self._row_s = 0.05  # of one row from start to end at full load, a moving average
-        self._model = name = generator.card.name
+        self._model = name = name or generator.card.name
         self._batch_size = metrics.BATCH_SIZE.labels(name)
         self._queue_s = metrics.QUEUE_SECONDS.labels(name)
         self._inference_s = metrics.INFERENCE_SECONDS.labels(name)

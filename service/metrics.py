@@ -10,11 +10,14 @@ from prometheus_client import Counter, Gauge, Histogram
 
 SEGMENTS = Counter("ecg_segments", "Segments by outcome", ["endpoint", "outcome"])
 RECORDS = Counter(
-    "ecg_records", "Records by quality and atrial substrate", ["quality", "substrate"]
+    "ecg_records",
+    "Records by model, quality and atrial substrate",
+    ["model", "quality", "substrate"],
 )
 PROBABILITY = Histogram(
     "ecg_atrial_probability",
     "Atrial probability of each record that was answered",
+    ["model"],
     buckets=[n / 20 for n in range(1, 20)],
 )
 QUALITY_REASONS = Counter("ecg_quality_reasons", "Records by what the quality gate found", ["code"])

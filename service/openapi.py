@@ -3,6 +3,7 @@ problems, and the routes that are not FastAPI's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -136,6 +137,18 @@ BODY: dict[str, Any] = {
         },
     },
 }
+
+
+def of_models(described: dict[str, Any], names: Sequence[str], what: str) -> dict[str, Any]:
+    """`described` with the parameter `model`: which of the served `names` does `what`."""
+    parameter = {
+        "name": "model",
+        "in": "query",
+        "required": False,
+        "description": f"which of the served models {what}: its `served_as` of `/models`",
+        "schema": {"type": "string", "enum": list(names), "default": names[0]},
+    }
+    return {**described, "parameters": [*described.get("parameters", ()), parameter]}
 
 
 def explained(what: str) -> dict[str, Any]:

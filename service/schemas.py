@@ -141,6 +141,9 @@ class SynthesizeAnswer(BaseModel):
 
 
 class _Running(BaseModel):
+    served_as: str = Field(
+        description="what `?model=` chooses it by; the first of a task answers where none is named"
+    )
     device: str = Field(description="where the model runs")
     descriptions: dict[str, str] = Field(description="its statements in words")
 

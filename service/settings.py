@@ -38,8 +38,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ECG_", frozen=True, extra="forbid")
 
     models_store: Path = HOME / "models_store"
-    classifier: str = "prednet"
-    generator: str = "ldm"
+    classifier: str = Field(
+        default="prednet",
+        description="folders of the store, with commas between; the first answers where `?model=` "
+        "names none",
+    )
+    generator: str = Field(default="ldm", description="as `classifier`")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(
         default_factory=default_workers,
@@ -223,6 +227,14 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, *named)
 
     @property
+    def classifiers(self) -> tuple[str, ...]:
+        return _names(self.classifier)
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        return _names(self.generator)
+
+    @property
     def max_body(self) -> int:
         return int(self.max_body_mib * MIB)
 
@@ -238,7 +250,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        for setting in ("classifier", "generator"):
+            names = _names(getattr(self, setting))
+            if "" in names or len(set(names)) < len(names):
+                raise ValueError(f"{setting} must be names with commas between, each of them once")
         for least, most in (("min_fs", "max_fs"), ("min_duration_s", "max_duration_s")):
             if getattr(self, least) > getattr(self, most):
                 raise ValueError(f"{least} is more than {most}")
         return self
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(","))

@@ -186,13 +186,15 @@ def write_table(store: Path) -> None:
         size = sum(f.stat().st_size for f in path.parent.glob("*.onnx")) / 2**20
         data = "; ".join(f"{d['name']} ({d['licence']})" for d in card["training_data"])
         rows.append(
-            f"| [{card['name']}]({path.parent.name}/{CARD}) | {card['version']} | {card['task']} | "
+            f"| [{path.parent.name}]({path.parent.name}/{CARD}) | {card['version']} | "
+            f"{card['task']} | "
             f"{card['n_parameters']:,} | {size:.1f} MiB | {data} | {card['licence']} |"
         )
     (store / "README.md").write_text(
         "# Served models\n\n"
-        "Written by `python -m training.export`; read by `ecg.store`, which refuses weights whose "
-        "hash is not the card's.\nFor research; not for the care of patients.\n\n"
+        "Written by `python -m training.export` and `training.promote`; read by `ecg.store`, which "
+        "refuses weights whose hash is not the card's.\n"
+        "For research; not for the care of patients.\n\n"
         "| model | version | task | parameters | weights | trained on (licence) | licence |\n"
         "|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )

@@ -9,11 +9,12 @@ make them, the same ones; what is needed there is in README.md.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ecg.card import GeneratorCard
 from ecg.draw import print_png
 from ecg.generated import Generated, csv_rows, implied, twelve_leads, wfdb_record, write_npz
 from ecg.generation import generate_many
@@ -77,7 +79,7 @@ def main() -> None:
                 done.append(sig)
                 bar.update(len(sig))
             save(shard(parts, rows), np.concatenate(done))
-    write(out, parts, args.n, plan, generator.card.fs)
+    write(out, parts, args.n, plan, generator.card)
     draw(out, parts, min(args.png, args.n), plan, generator.card.fs)
     print(f"{args.n} ECGs in {out}; seed {plan.seed}")
     if len(kinds := machines(parts)) > 1:
@@ -258,33 +260,45 @@ def shards(parts: Path, n: int) -> Iterator[np.ndarray]:
         yield twelve_leads(np.load(shard(parts, rows)))
 
 
-def write(out: Path, parts: Path, n: int, plan: Plan, fs: float) -> None:
+def write(out: Path, parts: Path, n: int, plan: Plan, card: GeneratorCard) -> None:
     """The set in the format that the name says, whole or not there."""
+    fs = card.fs
     beside = out.with_name(f"{out.name}.part")
     if out.suffix == ".npz":
         with beside.open("wb") as f:
-            write_npz(f, shards(parts, n), [plan.of(row) for row in range(n)], fs, plan.seed)
+            labels = [plan.of(row) for row in range(n)]
+            made_by = {"name": card.name, "version": card.version, **asdict(plan)}
+            more = {"generator": np.array(json.dumps(made_by))}
+            write_npz(f, shards(parts, n), labels, fs, plan.seed, more)
     elif out.suffix == ".csv":
         with beside.open("wb") as f:
             for k, sig in enumerate(shards(parts, n)):
                 f.writelines(csv_rows(sig, [plan.of(SHARD * k + i) for i in range(len(sig))]))
     else:
         shutil.rmtree(beside, ignore_errors=True)
-        names = list(write_wfdb(beside, parts, n, plan, fs))
+        labels = [plan.of(row) for row in range(n)]
+        names = list(write_wfdb(beside, shards(parts, n), range(n), labels, fs, plan.seed))
         (beside / "RECORDS").write_text("".join(f"{name}\n" for name in names))
     beside.replace(out)
 
 
-def write_wfdb(folder: Path, parts: Path, n: int, plan: Plan, fs: float) -> Iterator[str]:
-    """A folder of WFDB records for each shard; yields the records' names."""
-    for k, sig in enumerate(shards(parts, n)):
-        inside = folder / f"{SHARD * k:09d}"
-        inside.mkdir(parents=True)
-        for i, one in enumerate(sig, start=SHARD * k):
-            name = f"synthetic_{plan.seed}_{i:09d}"
-            for file, content in wfdb_record(name, one, fs, plan.of(i)).items():
-                (inside / file).write_bytes(content)
-            yield f"{inside.name}/{name}"
+def write_wfdb(
+    folder: Path,
+    chunks: Iterable[np.ndarray],
+    rows: Iterable[int],
+    labels: Iterable[Labels],
+    fs: float,
+    seed: int,
+) -> Iterator[str]:
+    """WFDB records of ECGs, mV [k, 12, time] at a time, SHARD rows a folder; yields their names."""
+    ecgs = itertools.chain.from_iterable(chunks)
+    for one, row, asked in zip(ecgs, rows, labels, strict=True):
+        inside = folder / f"{row // SHARD * SHARD:09d}"
+        inside.mkdir(parents=True, exist_ok=True)
+        name = f"synthetic_{seed}_{row:09d}"
+        for file, content in wfdb_record(name, one, fs, asked).items():
+            (inside / file).write_bytes(content)
+        yield f"{inside.name}/{name}"
 
 
 def draw(out: Path, parts: Path, k: int, plan: Plan, fs: float) -> None:

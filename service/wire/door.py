@@ -90,7 +90,7 @@ class Door:
             await WebSocketClose()(scope, receive, send)  # there are none here
             return
         if scope["path"] == "/classify" and scope["method"] == "POST":
-            if refusal := refuse_early(self.edge):
+            if refusal := refuse_early(self.edge, scope["query_string"]):
                 await refusal(scope, receive, send)
             else:
                 await classify_directly(self.edge, scope, receive, send)

@@ -22,10 +22,12 @@ N_SAMPLES = 1000
 SIGMA_DATA = 0.5
 
 
-def denoiser() -> bytes:
-    """What is best for latents that are nothing but noise, and a shift by the labels."""
+def denoiser(by_labels: np.ndarray | None = None) -> bytes:
+    """What is best for latents that are nothing but noise, and a shift by the labels, [label
+    feature, channel]."""
     n_labels = n_features(STATEMENTS)
-    by_labels = np.linspace(-0.2, 0.2, n_labels * LATENTS[0], dtype=np.float32)
+    if by_labels is None:
+        by_labels = np.linspace(-0.2, 0.2, n_labels * LATENTS[0])
     inputs = {"x": ["batch", *LATENTS], "sigma": ["batch"], "labels": ["batch", n_labels]}
     return _model(
         [
@@ -41,7 +43,7 @@ def denoiser() -> bytes:
         inputs,
         {"denoised": inputs["x"]},
         variance=np.array(SIGMA_DATA**2, np.float32),
-        by_labels=by_labels.reshape(n_labels, LATENTS[0]),
+        by_labels=by_labels.reshape(n_labels, LATENTS[0]).astype(np.float32),
         channel_and_time=np.array([1, 2]),
         time=np.array([2]),
     )
@@ -67,8 +69,11 @@ def decoder() -> bytes:
     )
 
 
-def card(sha256: str = "0" * 64, decoder_sha256: str = "0" * 64) -> GeneratorCard:
-    return GeneratorCard(
+def card(
+    sha256: str = "0" * 64, decoder_sha256: str = "0" * 64, **changes: object
+) -> GeneratorCard:
+    """A valid card of the networks above, but for the changes."""
+    given = dict(
         name="fake-ldm",
         version="0.0.7",
         created="2026-01-01",
@@ -99,16 +104,17 @@ def card(sha256: str = "0" * 64, decoder_sha256: str = "0" * 64) -> GeneratorCar
         not_for="anything else",
         limitations=(),
     )
+    return GeneratorCard(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def store(folder: Path) -> Path:
+def store(folder: Path, by_labels: np.ndarray | None = None, **changes: object) -> Path:
     """The networks and their card, as a folder of a models store."""
     folder.mkdir(parents=True)
     hashes = []
-    for name, weights in ((DENOISER, denoiser()), (DECODER, decoder())):
+    for name, weights in ((DENOISER, denoiser(by_labels)), (DECODER, decoder())):
         (folder / name).write_bytes(weights)
         hashes.append(hashlib.sha256(weights).hexdigest())
-    (folder / CARD).write_text(card(*hashes).model_dump_json())
+    (folder / CARD).write_text(card(*hashes, **changes).model_dump_json())
     return folder
 
 

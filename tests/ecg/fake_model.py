@@ -26,7 +26,7 @@ def expected_logits(sig: np.ndarray, lead_mask: np.ndarray, sample_mask: np.ndar
     return (sig * sample_mask[:, None, :]).sum(axis=2) * lead_mask @ LEAD_WEIGHTS
 
 
-def weights() -> bytes:
+def weights(lead_weights: np.ndarray = LEAD_WEIGHTS) -> bytes:
     shapes = {
         "sig": ["batch", 8, N_SAMPLES],
         "lead_mask": ["batch", 8],
@@ -46,7 +46,7 @@ def weights() -> bytes:
         [
             numpy_helper.from_array(np.array([1]), "one"),
             numpy_helper.from_array(np.array([2]), "two"),
-            numpy_helper.from_array(LEAD_WEIGHTS, "weights"),
+            numpy_helper.from_array(lead_weights.astype(np.float32), "weights"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -83,9 +83,11 @@ def card(**changes: object) -> ClassifierCard:
     return ClassifierCard(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def store(folder: Path, **changes: object) -> Path:
+def store(folder: Path, lead_weights: np.ndarray = LEAD_WEIGHTS, **changes: object) -> Path:
     """The model and its card, as a folder of a models store."""
     folder.mkdir(parents=True)
-    (folder / WEIGHTS).write_bytes(weights())
-    (folder / CARD).write_text(card(**changes).model_dump_json())
+    content = weights(lead_weights)
+    (folder / WEIGHTS).write_bytes(content)
+    given = {"sha256": hashlib.sha256(content).hexdigest(), **changes}
+    (folder / CARD).write_text(card(**given).model_dump_json())
     return folder
