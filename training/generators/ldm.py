@@ -127,7 +127,9 @@ def _trained(run: Path) -> _Trained:
     card = _Described(
         statements=tuple(known["statements"]),
         latents=(len(known["offset"]), POSITIONS),
-        diffusion=_default_diffusion(denoiser.sigma_data),
+        diffusion=export_generator.mapped(known)
+        if "flow_map" in known
+        else _default_diffusion(denoiser.sigma_data),
     )
     return _Trained(card, denoiser.to(device()), decoder.to(device()))
 
