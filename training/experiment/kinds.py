@@ -66,7 +66,8 @@ def make_set(place: Place) -> None:
     """Generated ECGs with the labels of the real training records, `times` as many as there are; or
     `n` for each of the `statements`, with the labels of records that have it."""
     s, part = place.settings, place.real()
-    maker = load(s["generator"], Path(s["stored"]) if "stored" in s else place.needs[0] / RUN)
+    where = Path(s["stored"]) if "stored" in s else place.needs[0] / RUN
+    maker = load(s["generator"], where, **s.get("sampler", {}))
     if "statements" in s:
         made = made_with(maker, part, s["statements"], s["n"], s["seed"])
     else:

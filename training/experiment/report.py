@@ -17,6 +17,7 @@ TITLES = {
     "generators": "Generators",
     "augmentation": "How scarce the real ECGs are",
     "rare": "Rare statements",
+    "calls": "Few network calls",
 }
 
 
@@ -149,4 +150,5 @@ SECTIONS = {
     "generators": one_table,
     "augmentation": augmentation,
     "rare": rare,
+    "calls": one_table,
 }

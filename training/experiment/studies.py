@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ecg.sampler import course
 from ecg.store import load_generator
 from training.experiment.cell import Cell, cell
 from training.experiment.compare import Compared, Reader, compare, holm, reader
@@ -79,12 +80,23 @@ class RareConfig:
 
 
 @dataclass(frozen=True)
+class CallsConfig:
+    """Samplers of few network calls: a stored flow map's in so many `steps`, and the stored
+    generator's own, `plain`, in fewer steps than its default."""
+
+    flow_map: str = ""
+    steps: tuple[int, ...] = ()
+    plain: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExperimentConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     networks: NetworksConfig = field(default_factory=NetworksConfig)
     generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     rare: RareConfig = field(default_factory=RareConfig)
+    calls: CallsConfig = field(default_factory=CallsConfig)
 
 
 @dataclass(frozen=True)
@@ -113,9 +125,7 @@ class Bench:
         t, g = self.config.training, self.config.generators
         told = {"source": t.source, "fraction": fraction, "seed": 1000 + seed, **what}
         if name == "stored":
-            sha256 = load_generator(Path(t.stored), "cpu").card.sha256
-            where = str(Path(t.stored).resolve())
-            return cell("set", generator="ldm", stored=where, sha256=sha256, **told)
+            return self._of_the_store(t.stored, **told)
         trained = cell(
             "generator",
             source=t.source,
@@ -125,6 +135,17 @@ class Bench:
             overrides=g.overrides.get(name, []),
         )
         return cell("set", trained, generator=name, **told)
+
+    def in_steps(self, stored: str, seed: int, num_steps: int) -> Cell:
+        """As many as the real ones, by a stored generator's sampler in so many steps."""
+        t, sampler = self.config.training, {"num_steps": num_steps}
+        told = {"source": t.source, "fraction": 1.0, "seed": 1000 + seed, "times": 1.0}
+        return self._of_the_store(stored, sampler=sampler, **told)
+
+    def _of_the_store(self, stored: str, **told: Any) -> Cell:
+        sha256 = load_generator(Path(stored), "cpu").card.sha256
+        where = str(Path(stored).resolve())
+        return cell("set", generator="ldm", stored=where, sha256=sha256, **told)
 
     def n_training(self, fraction: float) -> int:
         """Whole training segments of that share."""
@@ -283,11 +304,31 @@ def rare(bench: Bench) -> dict[str, Any]:
             **bench.compared(arms, columns=columns)}  # fmt: skip
 
 
+def calls(bench: Bench) -> dict[str, Any]:
+    """What a classifier learns from ECGs made in few network calls, beside those of the stored
+    generator's default sampler."""
+    c, t = bench.config.calls, bench.config.training
+    card = load_generator(Path(t.stored), "cpu").card
+    ways = {t.stored: (card.diffusion.num_steps, *c.plain), c.flow_map: c.steps}
+    arms: dict[str, list[Cell]] = {}
+    for stored, steps in ways.items():
+        d = load_generator(Path(stored), "cpu").card.diffusion if steps else None
+        for k in steps:
+            n = course(d, k, d.guidance_scale).network_calls
+            name = f"{n} calls, {'flow map' if d.flow_map else f'denoiser in {k} steps'}"
+            arms[name] = [
+                bench.classifier(s, bench.in_steps(stored, s, k), real=False) for s in t.seeds
+            ]
+    arms[REAL] = [bench.classifier(s) for s in t.seeds]
+    return bench.compared(arms, reference=next(iter(arms)))
+
+
 STUDIES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "networks": networks,
     "generators": generators,
     "augmentation": augmentation,
     "rare": rare,
+    "calls": calls,
 }
 
 
@@ -298,5 +339,6 @@ def asked(config: ExperimentConfig) -> list[str]:
         "generators": config.generators.names,
         "augmentation": config.augmentation.fractions,
         "rare": config.rare.n,
+        "calls": config.calls.steps,
     }
     return [name for name, any_ in there.items() if any_]
