@@ -96,7 +96,7 @@ class Service:
     def start(self, folder: Path) -> None:
         surroundings = {"BENTOML_HOME": str(folder / self.name), "BENTOML_DO_NOT_TRACK": "True"}
         with (folder / f"{self.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # nosec B603  # a command of ours, without a shell
                 [part.format(port=self.port) for part in self.command],
                 cwd=ROOT,
                 env={**os.environ, **surroundings, **self.settings},
@@ -133,7 +133,7 @@ class Proxy:
 
     def __enter__(self) -> Proxy:
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # nosec B603 B607  # no shell, nothing from outside
                 ["haproxy", "-db", "-f", str(CONFIGURATION)],
                 env=self._environment,
                 stdout=log,
@@ -298,7 +298,7 @@ async def _ask_again(
 
 
 def _pause(mean_s: float) -> Callable[[], float]:
-    return lambda: random.uniform(0.5, 1.5) * mean_s
+    return lambda: random.uniform(0.5, 1.5) * mean_s  # nosec B311  # nothing to guess
 
 
 async def _slowly(content: bytes, pieces: int = 30) -> AsyncIterator[bytes]:

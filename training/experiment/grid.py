@@ -78,7 +78,7 @@ class Here:
     def begin(self, one: Cell) -> None:
         inside = begin(one, self.folder)
         with (inside / LOG).open("ab") as log:
-            self.running[one] = subprocess.Popen(
+            self.running[one] = subprocess.Popen(  # nosec B603  # a command of ours, without a shell
                 command(one, self.folder, self.data),
                 stdout=log, stderr=log, env=one_thread(), stdin=subprocess.DEVNULL,
             )  # fmt: skip
@@ -160,7 +160,7 @@ def make_there(
             _write(files, folder / name)
         inside = begin(one, folder)
         with (inside / LOG).open("ab") as log:
-            subprocess.run(
+            subprocess.run(  # nosec B603  # a command of ours, without a shell
                 command(one, folder, there), stdout=log, stderr=log, env=one_thread(), check=False
             )
         wrong = None if one.is_done(folder) else last_words(inside / LOG)
