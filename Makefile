@@ -56,7 +56,7 @@ key: $(VENV)/installed ## make an API key; the rest of python -m service.keys li
 	@$(VENV)/bin/python -m service.keys create --name '$(NAME)' --scopes '$(SCOPES)' $(MORE)
 
 test: .venv-test/installed chromium ## set up what the tests need, and run them; ARGS="-k page"
-	.venv-test/bin/python -m pytest $(ARGS)
+	.venv-test/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 loadtest: $(VENV)/installed .venv-load/installed wrk ## measure this machine; ARGS="--rounds 1"
 	.venv-load/bin/python -m loadtest.run $(ARGS)

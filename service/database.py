@@ -37,7 +37,7 @@ def connect(url: str) -> Engine:
         return create_engine(parsed, pool_pre_ping=True, connect_args=_PATIENCE)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise ValueError("the database's URL must begin with sqlite:/// or postgresql://")
-    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = create_engine(parsed, connect_args={"timeout": BUSY_S})
     event.listen(engine, "connect", _durable)
     return engine

@@ -103,10 +103,18 @@ def agree(config: str, parts: Iterable[Shard], weights: Iterable[Tensor] = ()) -
     (first, expected), *others = told
     for machine, other in others:
         if differing := [name for name, value in other.items() if value != expected[name]]:
+            _part()
             raise SystemExit(
                 f"the {' and '.join(differing)} on {machine} is not what the first process has on "
                 f"{first}: give every process the same"
             )
+
+
+def _part() -> None:
+    """All of them together: where one ends, those still connected to it may be aborted."""
+    with none_lost():
+        dist.barrier()
+    dist.destroy_process_group()
 
 
 @contextmanager

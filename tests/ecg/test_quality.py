@@ -69,7 +69,7 @@ def test_a_bad_lead_is_named_and_taken_out(record, code):
     assert not segments.sig[0, 4].any()
 
 
-@pytest.mark.parametrize("code", set(CHANGES) - {"implausible_amplitude"})
+@pytest.mark.parametrize("code", sorted(set(CHANGES) - {"implausible_amplitude"}))
 def test_a_record_of_bad_leads_alone_is_unusable(record, code):
     quality = quality_of(CHANGES[code](record.sig.copy()[1])[None], ["II"])
     assert quality.status == "unusable"
