@@ -266,13 +266,14 @@ def shards(a_shard, tmp_path):
     return folder
 
 
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1200))
 SLOWLY_EXPORTED = ("cnn-lstm", "resnet50")  # a loop, and 53 convolutions
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOWLY_EXPORTED else [])
+        pytest.param(name, marks=SLOW if name in SLOWLY_EXPORTED else ())
         for name in NAMES
         if name != "prednet"
     ],

@@ -154,7 +154,7 @@ def _furthest(x: np.ndarray) -> float:
 
 def left_over(sig: np.ndarray, lead: np.ndarray, r: np.ndarray, fs: float) -> dict[str, float]:
     """Atrial activity and noise: what is left where the median beat is taken from each beat
-    (Slocum et al. 1985, doi 10.1016/S0022-0736(85)80036-3), outside QRS complexes."""
+    (Slocum et al. 1992, doi 10.1016/0022-0736(92)90123-H), outside QRS complexes."""
     found: dict[str, float] = {}
     near = np.abs(np.arange(len(lead))[:, None] - r).min(axis=1)
     v1 = sig[INDEPENDENT_LEADS.index("V1")]
