@@ -18,6 +18,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from training import beats
 from training.beats import MEASURES, measure_all
 from training.prednet import PredNet, load_model, run_description
 
@@ -28,15 +29,17 @@ TYPICAL_MV = 0.2  # of a lead's standard deviation: random thresholds are drawn 
 
 @dataclass(frozen=True)
 class Embedding:
-    """`about`: a sentence for the report. `of`: float [n, features] of mV [n, 8, time]."""
+    """`about`: a sentence for the report. `of`: float [n, features] of mV [n, 8, time]. `key`: of
+    the weights or the code that it depends on."""
 
     name: str
     about: str
     of: Callable[[np.ndarray], np.ndarray]
+    key: str = ""
 
     def cached(self, sig: np.ndarray, folder: Path) -> np.ndarray:
         """`of`, made once for these signals."""
-        return kept(folder, f"{self.name}-{digest(sig)}", lambda: self.of(sig))
+        return kept(folder, f"{self.name}{self.key}-{digest(sig)}", lambda: self.of(sig))
 
 
 def kept(folder: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -62,31 +65,24 @@ def digest(*arrays: np.ndarray) -> str:
 def embeddings(classifier: Path, independent: Path | None, fs: float) -> list[Embedding]:
     """The classifier's folder in the store; a run of `training.train_classifier` on another source
     than the generator's, where there is one."""
-    pooled = stored_features(classifier)
-    out = [
-        Embedding(
-            "prednet", f"what the stored {classifier.name} pools before its last layer", pooled
-        )
-    ]
+    weights = classifier / "model.onnx"
+    about = f"what the stored {classifier.name} pools before its last layer"
+    out = [Embedding("prednet", about, stored_features(classifier), _key(weights))]
     if independent is not None:
-        sources = run_description(independent)["sources"]
-        about = (
-            f"what a network trained on {' and '.join(sources)} alone pools of each lead by itself"
-        )
-        out.append(Embedding("independent", about, lead_by_lead(independent)))
-    return [
-        *out,
-        Embedding(
-            "measures",
-            f"{len(MEASURES)} measures: rates, intervals, amplitudes of each lead, spectrum",
-            lambda sig: measured(sig, fs),
-        ),
-        Embedding(
-            "random",
-            f"{N_KERNELS} random convolutions over the leads, never trained",
-            random_convolutions,
-        ),
-    ]
+        sources = " and ".join(run_description(independent)["sources"])
+        about = f"what a network trained on {sources} alone pools of each lead by itself"
+        weights = independent / "best.pt"
+        out.append(Embedding("independent", about, lead_by_lead(independent), _key(weights)))
+    about = f"{len(MEASURES)} measures: rates, intervals, amplitudes of each lead, spectrum"
+    code = _key(Path(beats.__file__))
+    out.append(Embedding("measures", about, lambda sig: measured(sig, fs), code))
+    about = f"{N_KERNELS} random convolutions over the leads, never trained"
+    out.append(Embedding("random", about, random_convolutions, f"{N_KERNELS}"))
+    return out
+
+
+def _key(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
 
 
 def _batches(sig: np.ndarray) -> Iterator[np.ndarray]:
