@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -111,6 +112,7 @@ class Trainee:
 
 def begin(config: LoopConfig) -> Accelerator:
     """Seeded, and the batch can be shared by the processes, or SystemExit."""
+    AcceleratorState._reset_state()  # another training of this process may have had other precision
     accelerator = Accelerator(mixed_precision=config.precision, cpu=processes.on_cpu())
     set_seed(config.seed)
     processes.share_of(config.batch_size)

@@ -15,7 +15,9 @@ from service.batcher import ModelFailed, QueueFull
 from service.inflight import InFlight, Order
 
 INTERVAL = (0.1, 20.0)
-DIFFUSION = SimpleNamespace(sigma_min=0.002, sigma_max=80.0, rho=7.0, guidance_interval=INTERVAL)
+DIFFUSION = SimpleNamespace(
+    sigma_min=0.002, sigma_max=80.0, rho=7.0, guidance_interval=INTERVAL, flow_map=None
+)
 LATENTS = (2, 6)
 
 

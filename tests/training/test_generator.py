@@ -216,7 +216,7 @@ def test_a_run_can_begin_from_another_of_other_statements(tmp_path: Path) -> Non
     (tmp_path / "run.json").write_text(json.dumps({"statements": STATEMENTS}))
     statements = ("PVC", "LVH", "AFIB")
     after = Denoiser(16, n_features(statements), TINY).eval()
-    begin_from(tmp_path, after, statements)
+    begin_from(tmp_path, after, features(statements))
     x, sigma = torch.randn(1, 16, 128), torch.ones(1)
 
     def denoised(model: Denoiser, known: tuple[str, ...], *present: str) -> torch.Tensor:

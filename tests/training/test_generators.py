@@ -75,12 +75,12 @@ def rms(sig: np.ndarray) -> float:
 
 
 ENOUGH = {
-    "d2gan": ("loop.steps=120", "loop.lr=2e-3", "model.patch=64", "model.attention=0"),
+    "d2gan": ("loop.steps=500", "loop.lr=2e-3", "model.patch=64", "model.attention=0"),
     "wgan-gp": (
         *("loop.steps=120", "loop.lr=2e-3", "model.patch=64", "model.attention=0"),
         "objective.critic_steps=2",
     ),
-    "ddpm": ("loop.steps=250", "loop.lr=3e-3", "sampling.num_steps=20"),
+    "ddpm": ("loop.steps=900", "loop.lr=3e-3", "sampling.num_steps=20"),
 }
 
 

@@ -111,7 +111,7 @@ def test_a_blind_network_tells_damage_and_not_chance(tmp_path: Path) -> None:
         aurocs[name] = blind_test(*parts, tmp_path / name, 40)
     low, high = aurocs["same"]["interval"]
     assert low < 0.5 < high or 0.35 < aurocs["same"]["value"] < 0.65
-    assert aurocs["damaged"]["value"] > 0.95
+    assert aurocs["damaged"]["value"] > 0.8
     with pytest.raises(SystemExit, match="begun with other settings"):
         blind_test(*parts, tmp_path / "same", 41)
 
