@@ -84,6 +84,7 @@ ENOUGH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNING)
 def test_the_label_decides_the_amplitude_of_what_is_made(name: str, trained) -> None:
     more = (
