@@ -72,8 +72,10 @@ class DdpmRun:
 class Ddpm(nn.Module):
     """epsilon(x, t [n], labels [n, features]), like x.
 
-    The network adds to the best guess for a Gaussian signal, sqrt(1 - alpha_bar) x: noise need not
-    all pass through it, so a position may be a patch.
+    The best guess of the noise in a Gaussian signal is sqrt(1 - alpha_bar) x; the network adds what
+    is known of ECGs, by sqrt(alpha_bar), which is how much there can be to add: so an error at the
+    noisiest steps stays one of the signal's size (after Salimans and Ho 2022, doi
+    10.48550/arXiv.2202.00512; the loss is that of the noise).
     """
 
     def __init__(self, n_labels: int, config: DdpmConfig) -> None:
@@ -81,13 +83,14 @@ class Ddpm(nn.Module):
         c = config
         sizes = DenoiserConfig(c.widths, c.blocks, c.kernel, c.n_embedding)
         self.patch, self.n_steps = c.patch, c.n_steps
-        self.noise_share = nn.Buffer((1 - alpha_bars(c)).sqrt().float(), persistent=False)
+        self.alpha_bar = nn.Buffer(alpha_bars(c).float(), persistent=False)
         self.net = UNet(N_LEADS * c.patch, n_labels, sizes)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        noise = self.net(to_patches(x, self.patch), t / self.n_steps, labels)
-        guess = self.noise_share[t][:, None, None] * x
-        return guess + from_patches(noise, self.patch, x.shape[2]).to(x.dtype)
+        found = self.net(to_patches(x, self.patch), t / self.n_steps, labels)
+        found = from_patches(found, self.patch, x.shape[2]).to(x.dtype)
+        alpha_bar = self.alpha_bar[t][:, None, None]
+        return (1 - alpha_bar).sqrt() * x + alpha_bar.sqrt() * found
 
 
 def alpha_bars(config: DdpmConfig) -> Tensor:
