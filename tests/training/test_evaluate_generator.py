@@ -87,7 +87,7 @@ def test_the_page_shows_the_figures_and_the_grid(evaluated: Path) -> None:
     found = json.loads((evaluated / "report" / "evaluation.json").read_text())
     assert f"{found['tstr']['macro']['generated']['value']:.3f}" in page
     assert page.count("<svg") >= 8
-    assert page.count("<h2>") == 12
+    assert page.count("<h2>") == 13
     assert not re.search(r"(src|href)=.(https?:)?//", page), "nothing is fetched from elsewhere"
     with Image.open(evaluated / "report" / "grid.png") as grid:
         width, height = grid.size
