@@ -20,10 +20,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from training.features.table import FEATURES, NAMES
 from training.features.tables import kept_features
-from training.shards import Shard, load
+from training.shards import load
 from training.train_autoencoder import whole_segments
 from training.train_classifier import CHOOSE, REPORT, TRAIN, covered_statements
-from training.tstr import Outcome, Trial, scores, segment_labels
+from training.tstr import Outcome, Trial, scores, segment_labels, training_part
 
 NAME = "forest"
 MIN_LEAF, MAX_FEATURES = (2, 5, 10), ("sqrt", 0.3)
@@ -92,7 +92,7 @@ def training_rows(
     """Features and labels of all segments in folds 1-8 of the trial's shards."""
     x, y = [], []
     for path in map(Path, trial.training):
-        part: Shard = load(path).folds(TRAIN)
+        part = training_part(trial, str(path))
         x.append(kept_features(part, folder / f"features-{path.stem}.npz", workers))
         y.append(segment_labels(part, statements))
     return np.concatenate(x), np.concatenate(y)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CELL, DONE, LOG = "cell.json", "done.json", "log.txt"
-UNSENT = ("checkpoint.pt", "log", LOG)  # what no other cell needs of one
+CELL, DONE, LOG, LOCK = "cell.json", "done.json", "log.txt", "lock"
+UNSENT = ("checkpoint.pt", "log", LOG, LOCK)  # what no other cell needs of one
 
 
 @dataclass(frozen=True)

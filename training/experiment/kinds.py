@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from training.experiment.cell import CELL, DONE
+from training import forest
+from training.experiment.cell import CELL, DONE, LOCK
 from training.fidelity import with_signals
 from training.generators import Maker, load
 from training.latents import labels_of
@@ -106,7 +109,10 @@ def make_classifier(place: Place) -> None:
         generated_share=s.get("generated_share"),
         pretrained=s.get("pretrained", 0.0),
     )
-    run(trial, place.folder)
+    if trial.network == forest.NAME:
+        forest.run(replace(trial, steps=forest.N_TREES), place.folder)
+    else:
+        run(trial, place.folder)
 
 
 KINDS: dict[str, Callable[[Place], None]] = {
@@ -125,8 +131,18 @@ def main() -> None:
     told = json.loads((args.folder / CELL).read_text())
     torch.set_num_threads(1)
     needs = [args.folder.parent / name for name in told["needs"]]
-    KINDS[told["kind"]](Place(told["settings"], needs, args.folder, args.data))
-    (args.folder / DONE).write_text("{}")
+    with only_one(args.folder):
+        if not (args.folder / DONE).exists():
+            KINDS[told["kind"]](Place(told["settings"], needs, args.folder, args.data))
+            (args.folder / DONE).write_text("{}")
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Two experiments on one machine may want the same cell: the second waits for it."""
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 if __name__ == "__main__":

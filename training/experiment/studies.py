@@ -58,13 +58,15 @@ class GeneratorsConfig:
 class AugmentationConfig:
     """Shares of the training records; generated ECGs for each real one; shares of each batch that
     is generated; `pretrained`: the share of steps on generated ECGs alone that come first. `own`:
-    shares at which a generator that learned from them alone stands beside the stored one."""
+    shares at which a generator that learned from them alone stands beside the stored one. No arm
+    has more than `most` generated ECGs."""
 
     fractions: tuple[float, ...] = ()
     times: tuple[float, ...] = (1.0,)
     shares: tuple[float, ...] = ()
     pretrained: tuple[float, ...] = ()
     own: tuple[float, ...] = ()
+    most: int = 10000
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,20 @@ class Bench:
     folder: Path
     make: Callable[[list[Cell]], None]
 
-    def generated(self, name: str, seed: int, fraction: float = 1.0, times: float = 1.0) -> Cell:
+    def generated(
+        self,
+        name: str,
+        seed: int,
+        fraction: float = 1.0,
+        times: float = 1.0,
+        of: float | None = None,
+    ) -> Cell:
         """A set by the generator of that name, trained on a share of the training records and with
-        their labels, `times` as many as they are. `stored` has learned from all of them."""
-        most = max(times, *self.config.augmentation.times)
-        whole = self._set(name, seed, fraction, times=most)
-        if times == most:
-            return whole
+        their labels, `times` as many as they are; the first of a set of `of` times as many, where
+        that is more. `stored` has learned from all of them."""
+        if of is None or of <= times:
+            return self._set(name, seed, fraction, times=times)
+        whole = self._set(name, seed, fraction, times=of)
         return cell("part", whole, n=round(times * self.n_training(fraction)))
 
     def generated_with(self, codes: Sequence[str], seed: int, n: int) -> Cell:
@@ -238,28 +247,35 @@ def augmentation(bench: Bench) -> dict[str, Any]:
     who has few and takes others' generator. `own` are of one that learned from this share alone.
     """
     c, t = bench.config.augmentation, bench.config.training
-    found, most = {}, max(c.times)
+    found = {}
     for f in c.fractions:
+        n = bench.n_training(f)
+        times = [k for k in c.times if k * n <= c.most] or [min(c.times)]
+        most = max(times)
         arms = {REAL: [bench.classifier(s, fraction=f) for s in t.seeds]}
         for origin, name in {"generated": "stored", "own": "ldm"}.items():
             if name == "ldm" and f not in c.own:
                 continue
 
-            def arm(times: float, f: float = f, name: str = name, **more: Any) -> list[Cell]:
-                sets = [bench.generated(name, s, f, times) for s in t.seeds]
+            def arm(
+                k: float, f: float = f, name: str = name, most: float = most, **more: Any
+            ) -> list[Cell]:
+                sets = [bench.generated(name, s, f, k, most) for s in t.seeds]
                 return [
                     bench.classifier(s, made, fraction=f, **more)
                     for s, made in zip(t.seeds, sets, strict=True)
                 ]
 
             arms[f"{origin} alone"] = arm(1.0, real=False)
-            arms |= {f"real + {k:g} x {origin}": arm(k) for k in c.times}
+            arms |= {f"real + {k:g} x {origin}": arm(k) for k in times}
             arms |= {
                 f"real + {origin}, {share:.0%} of a batch": arm(most, generated_share=share)
                 for share in c.shares
             }
             arms |= {
-                f"{origin} for {share:.0%} of the steps, then real": arm(most, pretrained=share)
+                f"{origin} for {share:.0%} of the steps, then real": arm(
+                    max(times), pretrained=share
+                )
                 for share in c.pretrained
             }
         found[f"{f:g}"] = bench.compared(arms)
