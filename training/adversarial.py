@@ -7,7 +7,7 @@ and scheduled is `training.loop`'s.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -63,24 +63,8 @@ def _opponents(
     objective: Objective,
     config: LoopConfig,
 ) -> Trainee:
-    networks = {"model": generator.to(accelerator.device), "critics": critics}
-    critics.to(accelerator.device)
-    optimizers = {
-        f"{name}_optimizer": torch.optim.AdamW(
-            network.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay
-        )
-        for name, network in networks.items()
-    }
-
-    def take_step(name: str, value: Tensor) -> Tensor:
-        network, optimizer = networks[name], optimizers[f"{name}_optimizer"]
-        gradients = torch.autograd.grad(value, list(network.parameters()))
-        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-            parameter.grad = processes.mean_over_processes(gradient)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return norm
+    networks = {"model": generator, "critics": critics}
+    optimizers, take_step = own_steps(accelerator, networks, config)
 
     def update(step: int, batch: Batch) -> dict[str, Tensor]:
         real, labels = batch["latents"], batch["labels"]
@@ -100,3 +84,34 @@ def _opponents(
         return shown
 
     return Trainee(networks, optimizers, update)
+
+
+TakeStep = Callable[[str, Tensor], Tensor]
+
+
+def own_steps(
+    accelerator: Accelerator, networks: Mapping[str, nn.Module], config: LoopConfig
+) -> tuple[Mapping[str, torch.optim.Optimizer], TakeStep]:
+    """The networks on their device, an optimiser for each, and what takes a step of the one named
+    against a loss, whatever else that loss depends on; it returns the norm of the gradient."""
+    optimizers = {
+        f"{name}_optimizer": torch.optim.AdamW(
+            network.to(accelerator.device).parameters(),
+            lr=config.lr,
+            betas=BETAS,
+            weight_decay=config.weight_decay,
+        )
+        for name, network in networks.items()
+    }
+
+    def take_step(name: str, value: Tensor) -> Tensor:
+        network, optimizer = networks[name], optimizers[f"{name}_optimizer"]
+        gradients = torch.autograd.grad(value, list(network.parameters()))
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            parameter.grad = processes.mean_over_processes(gradient)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    return optimizers, take_step

@@ -184,10 +184,14 @@ def trained_as(known: dict) -> str:
     begun = f", begun from the weights of {Path(initial).name}" if initial else ""
     if learned := known.get("flow_map"):
         taught = learned["config"]["loop"]
+        matched = ""
+        if tuned := learned.get("matched"):
+            then = tuned["config"]["loop"]
+            matched = f", then {then['steps']:,} steps of {then['batch_size']} to match its ECGs"
         return (
             f"A flow map, preset {learned['preset']!r}: {taught['steps']:,} steps of "
             f"{taught['batch_size']} jumps along {learned['trajectories']:,} trajectories of a "
-            f"denoiser of the preset {known['preset']!r}."
+            f"denoiser of the preset {known['preset']!r}{matched}."
         )
     return (
         f"Trained with the preset {known['preset']!r}: {loop['steps']:,} steps of "

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from ecg.sampling import flow_map_features, jumps
 from training.trajectories import Trajectories
 
+AT_ONCE = 64
+
 
 @dataclass(frozen=True)
 class FlowMapConfig:
@@ -85,25 +87,38 @@ class FlowMapLoss:
         return (distance * (self.sigma_data / c_out) ** 0.5).mean()
 
 
+def ends(
+    model: nn.Module,
+    x: Tensor,
+    labels: np.ndarray,
+    guidance_scale: np.ndarray,
+    sigmas: np.ndarray,
+    calls: int,
+) -> Tensor:
+    """Where so many calls lead from x [n, latents, time] at sigmas[0]; labels [n, features] and
+    guidance_scale [n] as the denoiser's."""
+    n, n_levels = len(x), len(sigmas) - 1
+    for start, end in jumps(calls, n_levels):
+        told = flow_map_features(labels, guidance_scale, np.full(n, end), n_levels)
+        sigma = torch.full((n,), float(sigmas[start]), device=x.device)
+        remaining = float(sigmas[end] / sigmas[start])
+        denoised = model(x, sigma, torch.from_numpy(told).to(x.device)).float()
+        x = remaining * x + (1 - remaining) * denoised
+    return x
+
+
 @torch.inference_mode()
+def made(model: nn.Module, t: Trajectories, calls: int) -> Tensor:
+    """Where so many calls lead from the trajectories' beginnings."""
+    where, found = next(model.parameters()).device, []
+    for start in range(0, len(t.x), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        x = torch.from_numpy(t.x[rows, 0].astype(np.float32)).to(where)
+        found.append(ends(model, x, t.labels[rows], t.guidance_scale[rows], t.sigmas, calls).cpu())
+    return torch.cat(found)
+
+
 def errors(model: nn.Module, t: Trajectories, calls: tuple[int, ...]) -> dict[str, float]:
     """rms distance of latents from the trajectories' ends, for each number of calls."""
-    device, n_levels = next(model.parameters()).device, len(t.sigmas) - 1
-    figures = {}
-    for k in calls:
-        x = torch.from_numpy(t.x[:, 0].astype(np.float32)).to(device)
-        for start, end in jumps(k, n_levels):
-            given = flow_map_features(t.labels, t.guidance_scale, np.full(len(x), end), n_levels)
-            labels = torch.from_numpy(given).to(device)
-            sigma = torch.full((len(x),), float(t.sigmas[start]), device=device)
-            remaining = float(t.sigmas[end] / t.sigmas[start])
-            denoised = torch.cat(
-                [
-                    model(*part)
-                    for part in zip(x.split(64), sigma.split(64), labels.split(64), strict=True)
-                ]
-            )
-            x = remaining * x + (1 - remaining) * denoised
-        end_of = torch.from_numpy(t.x[:, -1].astype(np.float32)).to(device)
-        figures[f"rms_{k}"] = float((x - end_of).pow(2).mean().sqrt())
-    return figures
+    end_of = torch.from_numpy(t.x[:, -1].astype(np.float32))
+    return {f"rms_{k}": float((made(model, t, k) - end_of).pow(2).mean().sqrt()) for k in calls}

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +20,9 @@ from ecg.leads import LEADS, LIMB_FROM_I_II
 from ecg.prepare import Preparation
 from ecg.record import Record
 from service.settings import Settings
-from tests.conftest import ROOT, running_service
+from tests.conftest import running_service
 from tests.service.test_errors import problem
+from tests.training.commands import command
 from training import shards
 from training.sources.labelled import ABSENT, PRESENT, Labelled
 
@@ -44,20 +42,12 @@ def generator_url(
     shards.save(shards.build("ptb-xl", labelled, Preparation()), data / "ptb-xl.npz")
     store = folder / "store"
     shutil.copytree(Settings().models_store, store)
-    smoke = ("--preset", "smoke", "--data", data)
-    run("train_autoencoder", *smoke, "--run", first)
-    run("train_denoiser", *smoke, "--autoencoder", first, "--run", second)
-    run("export_generator", "--run", second, "--store", store, "--version", "0.0.1")
+    command("train_autoencoder", "--data", data, "--run", first)
+    command("train_denoiser", "--data", data, "--autoencoder", first, "--run", second)
+    made = ("--run", second, "--store", store, "--version", "0.0.1")
+    command("export_generator", *made, preset=None)
     with running_service(folder, ECG_MODELS_STORE=str(store)) as service:
         yield service.url
-
-
-def run(verb: str, *arguments: object) -> None:
-    command = [sys.executable, "-m", f"training.{verb}", *map(str, arguments)]
-    # one thread: networks this small wait more for each other than they compute
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

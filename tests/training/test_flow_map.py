@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from ecg import sampling
 from ecg.generation import generate
 from ecg.labels import Labels
 from ecg.sampler import SamplerError
 from ecg.sampling import noise_levels
 from ecg.store import load_generator
-from tests.training.test_generator import command, data  # noqa: F401
-from training.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, errors
+from tests.training.commands import command
+from tests.training.test_generator import data  # noqa: F401
+from training import matching
+from training.denoiser import DenoiserConfig
+from training.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, ends, errors
+from training.loop import LoopConfig, begin
+from training.matching import MatchingBatches, MatchingConfig, matched
 from training.trajectories import Trajectories
 
 SPREAD, MEAN, N_LEVELS = 0.5, 0.3, 8
@@ -79,7 +85,10 @@ def test_jumps_are_drawn_by_their_samplers_share(trajectories: Trajectories) -> 
 def stored(tmp_path: Path, data: Path) -> Path:  # noqa: F811
     """A flow map made by the commands, in a store."""
     shard_folder = data / "data"
-    runs = {name: tmp_path / name for name in ("autoencoder", "denoiser", "trajectories", "map")}
+    runs = {
+        name: tmp_path / name
+        for name in ("autoencoder", "denoiser", "trajectories", "map", "matched")
+    }
     command("train_autoencoder", "--data", shard_folder, "--run", runs["autoencoder"])
     command(
         "train_denoiser", "--data", shard_folder, "--autoencoder", runs["autoencoder"],
@@ -87,7 +96,7 @@ def stored(tmp_path: Path, data: Path) -> Path:  # noqa: F811
     )  # fmt: skip
     made = (
         "--data", shard_folder, "--run", runs["denoiser"], "--out", runs["trajectories"],
-        "-n", 4, "--held-out", 4, "--precision", "no",
+        "-n", 8, "--held-out", 8, "--precision", "no",
     )  # fmt: skip
     command("trajectories", *made, preset=None)
     with pytest.raises(AssertionError, match="begun with another seed"):
@@ -98,9 +107,13 @@ def stored(tmp_path: Path, data: Path) -> Path:  # noqa: F811
     )  # fmt: skip
     history = [json.loads(x) for x in (runs["map"] / "history.jsonl").read_text().splitlines()]
     assert np.isfinite([h["rms_2"] for h in history]).all()
+    command(
+        "match_flow_map", "--trajectories", runs["trajectories"], "--teacher", runs["denoiser"],
+        "--flow-map", runs["map"], "--run", runs["matched"],
+    )  # fmt: skip
     store = tmp_path / "store"
     command(
-        "export_generator", "--run", runs["map"], "--store", store, "--version", "2.0.0",
+        "export_generator", "--run", runs["matched"], "--store", store, "--version", "2.0.0",
         preset=None,
     )  # fmt: skip
     return store / "ldm"
@@ -109,8 +122,9 @@ def stored(tmp_path: Path, data: Path) -> Path:  # noqa: F811
 def test_what_the_commands_make_is_served_in_two_calls(stored: Path) -> None:
     generator = load_generator(stored, "cpu")
     d = generator.card.diffusion
-    assert (d.num_steps, d.flow_map.n_levels, d.flow_map.guidance) == (2, 8, (1.0, 4.0))
+    assert (d.num_steps, d.flow_map.n_levels, d.flow_map.guidance) == (2, 8, (2.5, 2.5))
     assert "A flow map" in generator.card.limitations[-1]
+    assert "then 3 steps" in generator.card.limitations[-1]
     sig = generate(generator, [Labels()] * 2, range(2), seed=7)
     assert sig.shape == (2, 8, 1000)
     assert np.isfinite(sig).all()
@@ -118,3 +132,59 @@ def test_what_the_commands_make_is_served_in_two_calls(stored: Path) -> None:
     assert np.abs(alone[0] - sig[1]).max() < 1e-5
     with pytest.raises(SamplerError):
         generate(generator, [Labels()], [0], 7, d.model_copy(update={"num_steps": 5}))
+
+
+class Sized(Exact):
+    """The Gaussian's flow map, but of ends that are `size` times as wide."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        del self.wrong
+        self.wrong, self.size = 0.0, torch.nn.Parameter(torch.tensor(size))
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return MEAN + (super().forward(x, sigma, labels) - MEAN) * self.size
+
+
+class GaussianDenoiser(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spread = torch.nn.Parameter(torch.tensor(SPREAD))
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        share = self.spread**2 / (self.spread**2 + sigma[:, None, None] ** 2)
+        return MEAN + share * (x - MEAN)
+
+
+@pytest.mark.parametrize("size", [0.6, 1.5])
+def test_matching_gives_ends_the_teachers_size(trajectories: Trajectories, size: float) -> None:
+    """With no distance to any end: from the two scores alone."""
+    student, loop = Sized(size), LoopConfig(batch_size=256, lr=0.02, precision="no")
+    batch = MatchingBatches(trajectories, 256, seed=0)(0, 0, 1)
+    trainee = matched(
+        begin(loop), student, GaussianDenoiser(), GaussianDenoiser(),
+        {"guidance_scale": 2.5, "guidance_interval": (0.05, 3.0)}, SIGMAS, DenoiserConfig(),
+        MatchingConfig(calls=1, distance=0.0, alone=20), loop,
+    )  # fmt: skip
+    for step in range(20):
+        trainee.update(step, batch)
+    assert student.size.item() == pytest.approx(size), "the critic learns alone"
+    for step in range(20, 150):
+        trainee.update(step, batch)
+    made = ends(student, batch["x"], batch["labels"].numpy(), np.full(256, 2.5), SIGMAS, 1)
+    assert made.std().item() == pytest.approx(SPREAD, rel=0.1)
+
+
+def test_guidance_is_that_of_the_sampler() -> None:
+    def network(x: np.ndarray, sigma: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return x * sigma[:, None, None] + labels.sum(axis=1)[:, None, None]
+
+    def on_torch(x: torch.Tensor, sigma: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(network(x.numpy(), sigma.numpy(), labels.numpy()))
+
+    rng, sigma = np.random.default_rng(0), np.array([0.02, 0.5, 3.0, 9.0], np.float32)
+    x, labels = (rng.standard_normal(s).astype(np.float32) for s in ((4, 2, 8), (4, 3)))
+    given = tuple(map(torch.from_numpy, (x, sigma, labels)))
+    found = matching.guided(on_torch, *given, 2.5, (0.05, 3.0)).numpy()
+    told = sampling.guided(network, x, sigma, labels, np.full(4, 2.5), (0.05, 3.0))
+    np.testing.assert_allclose(found, told, rtol=1e-5)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from scipy import signal
 
 from ecg.labels import Labels, encode, features, n_features
 from ecg.record import Record
+from tests.training.commands import command
 from training import shards
 from training.autoencoder import Autoencoder, AutoencoderConfig, ReconstructionLoss
 from training.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
@@ -32,7 +30,6 @@ from training.shards import Shard
 from training.sources.labelled import ABSENT, PRESENT, Labelled
 from training.train_denoiser import begin_from
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = AutoencoderConfig(widths=(8, 16), blocks=1)
 TINY = DenoiserConfig(widths=(32, 32, 64), blocks=1, n_embedding=32)
 
@@ -180,19 +177,6 @@ def data(tmp_path: Path, records: dict[str, Record]) -> Path:
     (tmp_path / "data").mkdir()
     shards.save(shard, tmp_path / "data" / "ptb-xl.npz")
     return tmp_path
-
-
-def command(verb: str, *arguments: object, preset: str | None = "smoke") -> str:
-    command = [sys.executable, "-m", f"training.{verb}", *(["--preset", preset] if preset else [])]
-    done = subprocess.run(
-        [*command, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_both_stages_train_from_shards(data: Path) -> None:
