@@ -101,21 +101,41 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out[-1].weight)
 
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
+        return self.out(self.activations(x, c_noise, labels)[-1])
+
+    def activations(self, x: Tensor, c_noise: Tensor, labels: Tensor) -> list[Tensor]:
+        """What each part makes, in the order of `layers`."""
         angle = c_noise[:, None] * self.frequencies
         wave = torch.cat([angle.cos(), angle.sin()], dim=1)
         e = self.embed(self.embed_noise(wave) + self.embed_labels(labels * self.label_scale))
-        x = self.stem(x)
-        skips = [x]
-        for part in self.down:
-            x = part(x, e) if isinstance(part, Stage) else part(x)
-            skips.append(x)
-        x = self.middle(x, e)
-        for part in self.up:
-            if isinstance(part, Stage):
-                x = part(torch.cat([x, skips.pop()], dim=1), e)
-            else:
-                x = part(x)
-        return self.out(x)
+        made = [self.stem(x)]
+        skips = [0]
+        middle = () if self.middle is None else (self.middle,)
+        for i, part in enumerate((*self.down, *middle, *self.up)):
+            x = made[-1]
+            if i > len(self.down) and isinstance(part, Stage):
+                x = torch.cat([x, made[skips.pop()]], dim=1)
+            made.append(part(x, e) if isinstance(part, Stage) else part(x))
+            if i < len(self.down):
+                skips.append(len(made) - 1)
+        return made
+
+    def cut(self, last: int) -> None:
+        """Leave out what comes after that layer, by its place in `layers`."""
+        n = len(self.down)
+        self.up = self.up[: max(0, last - n - 1)]
+        if last <= n:
+            self.middle = None
+        self.down = self.down[:last]
+        self.out = nn.Identity()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of `activations`, those of the parameters behind them."""
+        down, up = (
+            [f"{side}.{i}" for i in range(len(getattr(self, side)))] for side in ("down", "up")
+        )
+        return ("stem", *down, "middle", *up)
 
 
 class Stage(nn.Module):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class Trial:
     `fraction`: of the real training records, as if there were no more; the statements stay those
     of all. `generated_share`: of each batch, where it is not each shard's by its size.
     `pretrained`: the share of the steps that come first, on what is generated alone; the others see
-    the rest.
+    the rest. `settings` are the network's own.
     """
 
     name: str
@@ -57,14 +58,17 @@ class Trial:
     generated_share: float | None = None
     pretrained: float = 0.0
     network: str = NetworkConfig.name
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def described(self) -> str:
         """What an outcome is kept under. What is as it was before there was a choice is not named:
         outcomes from then stay what they are."""
         said = asdict(self)
-        for field in ("fraction", "generated_share", "pretrained", "network"):
-            if said[field] == getattr(Trial, field):
-                del said[field]
+        for name in ("fraction", "generated_share", "pretrained", "network"):
+            if said[name] == getattr(Trial, name):
+                del said[name]
+        if not self.settings:
+            del said["settings"]
         return json.dumps(said)
 
 
@@ -132,7 +136,8 @@ def fit(trial: Trial, real: Shard, statements: tuple[str, ...], folder: Path) ->
         return {**figures, "score": float(np.mean(list(figures.values())))}
 
     torch.manual_seed(trial.seed)
-    chosen = replace(preset, network=replace(preset.network, name=trial.network))
+    network = replace(preset.network, name=trial.network, settings=trial.settings)
+    chosen = replace(preset, network=network)
     model = of_config(asdict(chosen), 1 + len(statements))
     for stale in ("checkpoint.pt", "best.pt"):
         (folder / stale).unlink(missing_ok=True)

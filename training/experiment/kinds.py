@@ -108,6 +108,7 @@ def make_classifier(place: Place) -> None:
         fraction=s["fraction"],
         generated_share=s.get("generated_share"),
         pretrained=s.get("pretrained", 0.0),
+        settings=s.get("settings", {}),
     )
     if trial.network == forest.NAME:
         forest.run(replace(trial, steps=forest.N_TREES), place.folder)

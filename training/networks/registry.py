@@ -69,6 +69,19 @@ NETWORKS = {
         "S4D, diagonal state spaces in both directions",
         {"width": 8, "layers": 2, "states": 8, "dropout": 0.0},
     ),
+    "unet": Entry(
+        "training.networks.unet",
+        "UNet",
+        "ECG-LDM's U-Net with a head",
+        {
+            "autoencoder_widths": (8, 16),
+            "autoencoder_blocks": 1,
+            "widths": (32, 32, 64),
+            "blocks": 1,
+            "n_embedding": 32,
+            "dropout": 0.0,
+        },
+    ),
 }
 SIZES = ("full", "small")
 
