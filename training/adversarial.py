@@ -90,26 +90,34 @@ TakeStep = Callable[[str, Tensor], Tensor]
 
 
 def own_steps(
-    accelerator: Accelerator, networks: Mapping[str, nn.Module], config: LoopConfig
+    accelerator: Accelerator,
+    networks: Mapping[str, nn.Module],
+    config: LoopConfig,
+    faster: Mapping[str, float] | None = None,
 ) -> tuple[Mapping[str, torch.optim.Optimizer], TakeStep]:
     """The networks on their device, an optimiser for each, and what takes a step of the one named
-    against a loss, whatever else that loss depends on; it returns the norm of the gradient."""
+    against a loss, whatever else that loss depends on; it returns the norm of the gradient. What is
+    frozen stays so. `faster`: how many times the loop's learning rate, where it is not once."""
+    learning = {
+        name: [p for p in network.to(accelerator.device).parameters() if p.requires_grad]
+        for name, network in networks.items()
+    }
     optimizers = {
         f"{name}_optimizer": torch.optim.AdamW(
-            network.to(accelerator.device).parameters(),
+            [{"params": parameters, "faster": (faster or {}).get(name, 1.0)}],
             lr=config.lr,
             betas=BETAS,
             weight_decay=config.weight_decay,
         )
-        for name, network in networks.items()
+        for name, parameters in learning.items()
     }
 
     def take_step(name: str, value: Tensor) -> Tensor:
-        network, optimizer = networks[name], optimizers[f"{name}_optimizer"]
-        gradients = torch.autograd.grad(value, list(network.parameters()))
-        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        parameters, optimizer = learning[name], optimizers[f"{name}_optimizer"]
+        gradients = torch.autograd.grad(value, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = processes.mean_over_processes(gradient)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm

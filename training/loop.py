@@ -142,7 +142,8 @@ def drive(
             torch.manual_seed(processes.seed_of(config.seed, state.step))
             for optimizer in trainee.optimizers.values():
                 for group in optimizer.param_groups:
-                    group["lr"] = config.lr * _schedule(state.step, config)
+                    faster = group.get("faster", 1.0)
+                    group["lr"] = faster * config.lr * _schedule(state.step, config)
             batch = batches(state.step, accelerator.process_index, accelerator.num_processes)
             batch = {k: v.to(accelerator.device) for k, v in batch.items()}
             shown = trainee.update(state.step, batch)

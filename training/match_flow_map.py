@@ -20,7 +20,7 @@ from training.export_generator import load
 from training.flow_map import errors, made
 from training.generators.features import Distance
 from training.loop import LoopConfig, begin, drive
-from training.matching import MatchingBatches, MatchingConfig, matched
+from training.matching import Critics, MatchingBatches, MatchingConfig, matched
 from training.trajectories import Trajectories
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     d = known["flow_map"]["diffusion"]
     set_seed(config.loop.seed)
     student, decoder = load(args.flow_map, known)
-    teacher, critic = (network_of(args.teacher) for _ in range(2))
+    critics = Critics(network_of(args.teacher), config.matching)
     if args.dry_run:
         processes.say(configs.dump(config))
         return
@@ -52,7 +52,7 @@ def main() -> None:
         name: at_scale(trajectories.read(args.trajectories, name), d["guidance_scale"])
         for name in ("training", "held-out")
     }
-    processes.agree(configs.dump(config), [], [*student.parameters(), *critic.parameters()])
+    processes.agree(configs.dump(config), [], [*student.parameters(), *critics.parameters()])
     if processes.is_first():
         args.run.mkdir(parents=True, exist_ok=True)
         known["flow_map"] |= {
@@ -76,12 +76,11 @@ def main() -> None:
             "score": -distance,
         }
 
-    sizes = DenoiserConfig(**known["config"]["model"])
     with processes.none_lost():
         accelerator = begin(config.loop)
         trainee = matched(
-            accelerator, student, teacher, critic, d, held_out.sigmas, sizes,
-            config.matching, config.loop,
+            accelerator, student, critics, d["guidance_scale"], held_out.sigmas,
+            DenoiserConfig(**known["config"]["model"]).sigma_data, config.matching, config.loop,
         )  # fmt: skip
         batches = MatchingBatches(of["training"], config.loop.batch_size, config.loop.seed)
         drive(accelerator, trainee, batches, evaluate, config.loop, args.run, args.minutes)

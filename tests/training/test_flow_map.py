@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from ecg import sampling
 from ecg.generation import generate
 from ecg.labels import Labels
 from ecg.sampler import SamplerError
@@ -17,11 +16,10 @@ from ecg.sampling import noise_levels
 from ecg.store import load_generator
 from tests.training.commands import command
 from tests.training.test_generator import data  # noqa: F401
-from training import matching
-from training.denoiser import DenoiserConfig
+from training.denoiser import Denoiser, DenoiserConfig
 from training.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, ends, errors
 from training.loop import LoopConfig, begin
-from training.matching import MatchingBatches, MatchingConfig, matched
+from training.matching import Critics, MatchingBatches, MatchingConfig, matched
 from training.trajectories import Trajectories
 
 SPREAD, MEAN, N_LEVELS = 0.5, 0.3, 8
@@ -146,45 +144,44 @@ class Sized(Exact):
         return MEAN + (super().forward(x, sigma, labels) - MEAN) * self.size
 
 
-class GaussianDenoiser(torch.nn.Module):
+class Looks(torch.nn.Module):
+    """A critic of how wide the ends are: a score a segment, linear in the mean square."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.spread = torch.nn.Parameter(torch.tensor(SPREAD))
+        self.weights = torch.nn.Parameter(torch.zeros(2))
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        share = self.spread**2 / (self.spread**2 + sigma[:, None, None] ** 2)
-        return MEAN + share * (x - MEAN)
+        wide = (x - MEAN).square().mean(dim=(1, 2)) / SPREAD**2
+        return (self.weights[0] + self.weights[1] * wide)[:, None]
 
 
 @pytest.mark.parametrize("size", [0.6, 1.5])
-def test_matching_gives_ends_the_teachers_size(trajectories: Trajectories, size: float) -> None:
-    """With no distance to any end: from the two scores alone."""
-    student, loop = Sized(size), LoopConfig(batch_size=256, lr=0.02, precision="no")
-    batch = MatchingBatches(trajectories, 256, seed=0)(0, 0, 1)
-    trainee = matched(
-        begin(loop), student, GaussianDenoiser(), GaussianDenoiser(),
-        {"guidance_scale": 2.5, "guidance_interval": (0.05, 3.0)}, SIGMAS, DenoiserConfig(),
-        MatchingConfig(calls=1, distance=0.0, alone=20), loop,
-    )  # fmt: skip
+def test_critics_give_ends_the_trajectories_size(trajectories: Trajectories, size: float) -> None:
+    """With no distance to any end."""
+    student, loop = Sized(size), LoopConfig(batch_size=256, lr=0.01, precision="no")
+    batches = MatchingBatches(trajectories, 256, seed=0)
+    config = MatchingConfig(calls=1, distance=0.0, alone=20, noise=(-4.0, 0.1))
+    trainee = matched(begin(loop), student, Looks(), 2.5, SIGMAS, SPREAD, config, loop)
     for step in range(20):
-        trainee.update(step, batch)
-    assert student.size.item() == pytest.approx(size), "the critic learns alone"
-    for step in range(20, 150):
-        trainee.update(step, batch)
+        trainee.update(step, batches(step, 0, 1))
+    assert student.size.item() == pytest.approx(size), "the critics learn alone"
+    for step in range(20, 200):
+        trainee.update(step, batches(step, 0, 1))
+    batch = batches(0, 0, 1)
     made = ends(student, batch["x"], batch["labels"].numpy(), np.full(256, 2.5), SIGMAS, 1)
     assert made.std().item() == pytest.approx(SPREAD, rel=0.1)
 
 
-def test_guidance_is_that_of_the_sampler() -> None:
-    def network(x: np.ndarray, sigma: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return x * sigma[:, None, None] + labels.sum(axis=1)[:, None, None]
-
-    def on_torch(x: torch.Tensor, sigma: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(network(x.numpy(), sigma.numpy(), labels.numpy()))
-
-    rng, sigma = np.random.default_rng(0), np.array([0.02, 0.5, 3.0, 9.0], np.float32)
-    x, labels = (rng.standard_normal(s).astype(np.float32) for s in ((4, 2, 8), (4, 3)))
-    given = tuple(map(torch.from_numpy, (x, sigma, labels)))
-    found = matching.guided(on_torch, *given, 2.5, (0.05, 3.0)).numpy()
-    told = sampling.guided(network, x, sigma, labels, np.full(4, 2.5), (0.05, 3.0))
-    np.testing.assert_allclose(found, told, rtol=1e-5)
+def test_critics_see_the_denoisers_layers_and_leave_it_as_it_is() -> None:
+    sizes = DenoiserConfig(widths=(32, 32, 64), blocks=1, n_embedding=32)
+    config = MatchingConfig(layers=("down.0", "middle"), width=8)
+    critics = Critics(Denoiser(2, 3, sizes), config)
+    x, sigma, labels = torch.randn(4, 2, 128), torch.full((4,), 0.3), torch.randn(4, 3)
+    assert critics(x, sigma, labels).shape == (4, 128 + 32)
+    learning = {name for name, p in critics.named_parameters() if p.requires_grad}
+    assert learning and all(name.startswith("heads.") for name in learning)
+    critics(x, sigma, labels).sum().backward()
+    assert all(critics.get_parameter(name).grad is not None for name in learning)
+    with pytest.raises(SystemExit, match="layer down.9: one of stem, down.0"):
+        Critics(Denoiser(2, 3, sizes), MatchingConfig(layers=("down.9",)))
