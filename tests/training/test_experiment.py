@@ -15,6 +15,7 @@ from ecg.leads import INDEPENDENT_LEADS
 from ecg.prepare import Preparation
 from tests.conftest import ROOT
 from tests.ecg import fake_generator
+from tests.training.commands import command
 from training.experiment.cell import DONE, Cell, begin, cell, with_needs
 from training.experiment.compare import Reader, compare, holm
 from training.experiment.grid import Here, make, one_thread
@@ -189,3 +190,28 @@ def test_the_smoke_preset_answers_every_question(shard: Path, tmp_path: Path) ->
     again = run(shard, tmp_path)
     assert "cells to make" in again
     assert set(line.split(" of ")[0] for line in again.splitlines() if "cells" in line) == {"0"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_a_denoiser_learned_stands_beside_one_that_learned_nothing(
+    shard: Path, tmp_path: Path
+) -> None:
+    runs = {name: tmp_path / name for name in ("autoencoder", "denoiser")}
+    data = ("--data", shard.parent)
+    command("train_autoencoder", *data, "--run", runs["autoencoder"])
+    told = (*data, "--autoencoder", runs["autoencoder"])
+    command("train_denoiser", *told, "--run", runs["denoiser"])
+    asked = ("--denoiser", runs["denoiser"], "--sigmas", 0.2, "--out", tmp_path / "probe.json")
+    best = command("probe", *told, *asked, preset=None)
+    assert best.count("| up.") >= 4
+    changes = {**runs, "preset": "smoke", "layer": "middle"}
+    more = [x for k, v in changes.items() for x in ("--set", f'features.{k}="{v}"')]
+    run(shard, tmp_path, "--only", "features", "--set", "features.fractions=[1.0]",
+        "--set", "features.steps=4", *more)  # fmt: skip
+    found = json.loads((tmp_path / "report" / "features.json").read_text())["1"]
+    assert list(found["arms"]) == [
+        "real", "U-Net, frozen", "U-Net, tuned", "U-Net, from the start",
+    ]  # fmt: skip
+    text = (tmp_path / "report" / "README.md").read_text()
+    assert "## What the generator has learned" in text

@@ -17,6 +17,7 @@ TITLES = {
     "generators": "Generators",
     "augmentation": "How scarce the real ECGs are",
     "rare": "Rare statements",
+    "features": "What the generator has learned, for a classifier",
     "calls": "Few network calls",
 }
 
@@ -64,14 +65,22 @@ def one_table(answer: Mapping[str, Any], out: Path) -> Iterator[str]:
 
 
 def augmentation(answer: Mapping[str, Any], out: Path) -> Iterator[str]:
-    shares = {k: v for k, v in answer.items() if isinstance(v, dict) and "arms" in v}
-    plot_scarcity(shares, out / "scarcity.png")
+    plot_scarcity(shares(answer), out / "scarcity.png")
     yield "![AUROC against the share of the training records](scarcity.png)"
-    for share, found in shares.items():
+    yield from table_a_share(answer, out)
+
+
+def table_a_share(answer: Mapping[str, Any], out: Path) -> Iterator[str]:
+    for share, found in shares(answer).items():
         yield ""
         yield f"With {float(share):.0%} of the training records:"
         yield ""
         yield from table(found)
+
+
+def shares(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found with each share of the training records."""
+    return {k: v for k, v in answer.items() if isinstance(v, dict) and "arms" in v}
 
 
 def rare(answer: Mapping[str, Any], out: Path) -> Iterator[str]:
@@ -150,5 +159,6 @@ SECTIONS = {
     "generators": one_table,
     "augmentation": augmentation,
     "rare": rare,
+    "features": table_a_share,
     "calls": one_table,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -92,12 +93,28 @@ class CallsConfig:
 
 
 @dataclass(frozen=True)
+class FeaturesConfig:
+    """What a denoiser has learned, as a classifier's: runs of the `autoencoder` and the `denoiser`,
+    the `layer` and the noise level that `training.probe` found, shares of the training records, and
+    the preset and steps of those whose U-Net learns too."""
+
+    autoencoder: str = "runs/autoencoder"
+    denoiser: str = "runs/denoiser"
+    layer: str = "middle"
+    sigma: float = 0.2
+    fractions: tuple[float, ...] = ()
+    preset: str = "tuned"
+    steps: int = 300
+
+
+@dataclass(frozen=True)
 class ExperimentConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     networks: NetworksConfig = field(default_factory=NetworksConfig)
     generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     rare: RareConfig = field(default_factory=RareConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     calls: CallsConfig = field(default_factory=CallsConfig)
 
 
@@ -320,6 +337,32 @@ def rare(bench: Bench) -> dict[str, Any]:
             **bench.compared(arms, columns=columns)}  # fmt: skip
 
 
+def features(bench: Bench) -> dict[str, Any]:
+    """For each share of the training records: the classifier, and ECG-LDM's U-Net with a head in
+    its place, frozen, tuned, and from the start. The autoencoder is the same for all three; it and
+    the denoiser have learned from all training records."""
+    c, t = bench.config.features, bench.config.training
+    shown = {"layer": c.layer, "sigma": c.sigma, "autoencoder": str(Path(c.autoencoder).resolve())}
+    learned = {**shown, "denoiser": str(Path(c.denoiser).resolve())}
+    weights = (Path(c.denoiser) / "best.pt").read_bytes()
+    more = {"network": "unet", "learned": hashlib.sha256(weights).hexdigest()}
+    longer = {**more, "preset": c.preset, "steps": c.steps}
+    ways = {
+        "U-Net, frozen": {**more, "settings": {**learned, "frozen": True}},
+        "U-Net, tuned": {**longer, "settings": learned},
+        "U-Net, from the start": {**longer, "settings": shown},
+    }
+    found = {}
+    for f in c.fractions:
+        arms = {REAL: [bench.classifier(s, fraction=f) for s in t.seeds]}
+        arms |= {
+            name: [bench.classifier(s, fraction=f, **way) for s in t.seeds]
+            for name, way in ways.items()
+        }
+        found[f"{f:g}"] = bench.compared(arms)
+    return found
+
+
 def calls(bench: Bench) -> dict[str, Any]:
     """What a classifier learns from ECGs made in few network calls, beside those of the stored
     generator's default sampler."""
@@ -344,6 +387,7 @@ STUDIES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "generators": generators,
     "augmentation": augmentation,
     "rare": rare,
+    "features": features,
     "calls": calls,
 }
 
@@ -355,6 +399,7 @@ def asked(config: ExperimentConfig) -> list[str]:
         "generators": config.generators.names,
         "augmentation": config.augmentation.fractions,
         "rare": config.rare.n,
+        "features": config.features.fractions,
         "calls": config.calls.steps,
     }
     return [name for name, any_ in there.items() if any_]

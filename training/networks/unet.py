@@ -22,7 +22,8 @@ from training.networks.masks import inside, mean_and_peak
 @dataclass(frozen=True)
 class UNetConfig:
     """Runs of the `autoencoder` and the `denoiser`, which has learned nothing where none is named;
-    the `layer` (a name in `UNet.layers`) at the noise level `sigma` whose answers are pooled.
+    the `layer` (a name in the U-Net's `layers`, its last where there is none) at the noise level
+    `sigma` whose answers are pooled.
     `frozen`: only the head learns. The autoencoder never does. Sizes are the runs' own; those here
     are of networks without one."""
 
@@ -51,9 +52,10 @@ class UNet(nn.Module):
         self.autoencoder = _autoencoder(config).requires_grad_(False)
         denoiser, known = _denoiser(config, self.autoencoder.linear_in.out_channels)
         self.net, self.sigma_data = denoiser.net, denoiser.sigma_data
-        if config.layer not in self.net.layers:
-            raise SystemExit(f"layer {config.layer}: one of {', '.join(self.net.layers)}")
-        self.net.cut(self.net.layers.index(config.layer))
+        layer = config.layer or self.net.layers[-1]
+        if layer not in self.net.layers:
+            raise SystemExit(f"layer {layer}: one of {', '.join(self.net.layers)}")
+        self.net.cut(self.net.layers.index(layer))
         self.net.embed_labels.weight.requires_grad_(False)  # no label is told
         del self.autoencoder.decoder, self.autoencoder.linear_out
         self.offset = nn.Buffer(torch.tensor(known["offset"])[:, None])
@@ -68,13 +70,16 @@ class UNet(nn.Module):
 
     def forward(self, sig: Tensor, lead_mask: Tensor, sample_mask: Tensor) -> Tensor:
         masked = sig * lead_mask[:, :, None] * sample_mask[:, None, :]
-        with torch.no_grad():
-            latents = (self.autoencoder.encode(masked)[0] - self.offset) / self.scale
-        x = activations(self.net, latents, self.config.sigma, self.sigma_data)[-1]
+        x = activations(self.net, self.latents(masked), self.config.sigma, self.sigma_data)[-1]
         n_pad = PADDED - sig.shape[2]
         padded = nn.functional.pad(sample_mask, (n_pad // 2, n_pad - n_pad // 2))
         pooled = mean_and_peak(x, inside(x, padded, PADDED // x.shape[2]))
         return self.head(torch.cat([self.normalise(pooled), lead_mask], dim=1))
+
+    @torch.no_grad()
+    def latents(self, sig: Tensor) -> Tensor:
+        """As the denoiser knows them."""
+        return (self.autoencoder.encode(sig)[0] - self.offset) / self.scale
 
 
 def activations(net: nn.Module, latents: Tensor, sigma: float, sigma_data: float) -> list[Tensor]:
