@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal
 
 from ecg.leads import INDEPENDENT_LEADS
-from training.heart_rate import qrs_complexes
+from training.ldm.heart_rate import qrs_complexes
 
 FINER = 4  # 100 Hz gives 10 ms: intervals are read off the interpolated signal
 BEFORE_S, AFTER_S = 0.40, 0.60  # of a beat's QRS, at most

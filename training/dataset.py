@@ -30,10 +30,10 @@ from ecg.generated import Generated, csv_rows, write_npz
 from ecg.labels import Labels
 from ecg.leads import INDEPENDENT_LEADS, LEADS
 from ecg.store import CARD
-from training.data_card import Check, Facts, data_card, readme
 from training.generate import write_wfdb
-from training.generated_set import GeneratedSet, open_set
-from training.novelty import nearest
+from training.judging.novelty import nearest
+from training.publishing.data_card import Check, Facts, data_card, readme
+from training.publishing.generated_set import GeneratedSet, open_set
 from training.shards import SEXES, Shard, load_all
 from training.sources import own
 from training.train_classifier import CHOOSE, TRAIN

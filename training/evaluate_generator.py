@@ -16,13 +16,14 @@ import numpy as np
 
 from ecg.generated import twelve_leads
 from ecg.store import load_classifier, load_generator
-from training import judge, judgement
-from training.beside_real import Case
-from training.beside_real import judge as judge_set
-from training.judge_page import sections
-from training.judgement import Bench, calls_of, digest
-from training.latents import labels_of
-from training.report import write_report
+from training import judge
+from training.judging import judgement
+from training.judging.beside_real import Case
+from training.judging.beside_real import judge as judge_set
+from training.judging.evaluation_page import write_report
+from training.judging.judgement import Bench, calls_of, digest
+from training.judging.page import sections
+from training.ldm.latents import labels_of
 from training.shards import CODES, load
 from training.train_autoencoder import whole_segments
 from training.train_classifier import REPORT, TRAIN

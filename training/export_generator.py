@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from ecg.card import Diffusion, FlowMap, GeneratorCard, Metric
 from ecg.leads import INDEPENDENT_LEADS
 from ecg.store import CARD, DECODER, DENOISER
-from training.autoencoder import Autoencoder
-from training.denoiser import Denoiser, DenoiserConfig, told
 from training.export import training_data, without_traces, write_table
+from training.ldm.autoencoder import Autoencoder
+from training.ldm.denoiser import Denoiser, DenoiserConfig, told
 from training.shards import preparation_from
 from training.train_autoencoder import load_autoencoder
 

@@ -24,7 +24,7 @@ from ecg.quality import Examined, examine
 from ecg.record import Record
 from ecg.scores import GATE, LIMIT, OF_ECG, OF_LEAD, OF_RECORD, ecg_signs, gate_from, record_signs
 from ecg.waveform import fill_gaps, resample
-from training.not_ecg import KINDS, LAYOUTS, as_record
+from training.quality.not_ecg import KINDS, LAYOUTS, as_record
 from training.sources import cinc2011, cinc2017, ptbxl
 from training.sources.labelled import hashed_fold
 
@@ -196,7 +196,8 @@ def fit_all(args: argparse.Namespace) -> dict[str, Any]:
             f"{int((~accepted).sum())} unacceptable. {cinc2011.LICENCE}",
             "ecg": f"PTB-XL folds 1-8 ({int(trained.sum())} records, {len(LEAD_SETS)} lead sets), "
             f"and the above, against {A_KIND} simulated signals of each of {len(KINDS)} kinds and "
-            f"{len(LAYOUTS)} layouts (training/not_ecg.py); threshold on fold 9. {ptbxl.LICENCE}",
+            f"{len(LAYOUTS)} layouts (training/quality/not_ecg.py); threshold on fold 9. "
+            f"{ptbxl.LICENCE}",
             "swaps": "PTB-XL folds 1-8, and the same with the electrodes exchanged",
         },
         "signs": {"lead": OF_LEAD, "record": OF_RECORD, "ecg": OF_ECG},

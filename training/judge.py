@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training import distances, membership
-from training.beside_real import Case, judge
-from training.embeddings import Embedding, embeddings
-from training.judge_page import write_page
+from training import membership
+from training.judging import distances
+from training.judging.beside_real import Case, judge
+from training.judging.embeddings import Embedding, embeddings
+from training.judging.page import write_page
 from training.shards import Shard, load
 from training.train_autoencoder import whole_segments
 

@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ecg.labels import Labels
-from training.fidelity import with_signals
 from training.generators import METHODS, Maker, load
-from training.latents import labels_of
+from training.judging.fidelity import with_signals
+from training.ldm.latents import labels_of
 from training.shards import Shard, save
 from training.shards import load as load_shard
 from training.subsets import subset

@@ -15,12 +15,12 @@ from torch import nn
 
 from training import config as configs
 from training import processes, trajectories
-from training.denoiser import Denoiser, DenoiserConfig, told
 from training.export_generator import load
-from training.flow_map import errors, made
 from training.generators.features import Distance
+from training.ldm.denoiser import Denoiser, DenoiserConfig, told
+from training.ldm.flow_map import errors, made
+from training.ldm.matching import Critics, MatchingBatches, MatchingConfig, matched
 from training.loop import LoopConfig, begin, drive
-from training.matching import Critics, MatchingBatches, MatchingConfig, matched
 from training.trajectories import Trajectories
 
 

@@ -25,12 +25,12 @@ from torch import nn
 from tqdm import tqdm
 
 from ecg.labels import encode, n_features
-from training import fidelity
-from training.autoencoder import Autoencoder
-from training.denoiser import Denoiser, DenoiserConfig
-from training.embeddings import digest, kept
-from training.judgement import first
-from training.latents import encode_all
+from training.judging import fidelity
+from training.judging.embeddings import digest, kept
+from training.judging.judgement import first
+from training.ldm.autoencoder import Autoencoder
+from training.ldm.denoiser import Denoiser, DenoiserConfig
+from training.ldm.latents import encode_all
 from training.metrics import auroc, bootstrap
 from training.shards import Shard, load
 from training.train_autoencoder import load_autoencoder, whole_segments

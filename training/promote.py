@@ -23,10 +23,10 @@ from pathlib import Path
 from ecg.card import GeneratorCard
 from ecg.errors import StoreError
 from ecg.store import CARD, Classifier, Generator, load_classifier, load_generator
-from training import install
-from training.compare_classifiers import compare_classifiers
-from training.compare_generators import compare_generators
-from training.verdict import Verdict, judge, table
+from training.promotion import install
+from training.promotion.classifiers import compare_classifiers
+from training.promotion.generators import compare_generators
+from training.promotion.verdict import Verdict, judge, table
 
 MODELS = {"classification": load_classifier, "generation": load_generator}
 

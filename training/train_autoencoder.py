@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from training import config as configs
 from training import processes
-from training.autoencoder import Autoencoder, AutoencoderConfig, ReconstructionLoss
+from training.ldm.autoencoder import Autoencoder, AutoencoderConfig, ReconstructionLoss
 from training.loop import LoopConfig, train
 from training.shards import Shard, load_all
 from training.train_classifier import CHOOSE, TRAIN

@@ -17,8 +17,8 @@ from torch import nn
 from ecg.labels import features, n_features
 from training import config as configs
 from training import processes
-from training.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
-from training.latents import (
+from training.ldm.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
+from training.ldm.latents import (
     LabelConfig,
     LatentBatches,
     Latents,

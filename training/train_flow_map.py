@@ -13,8 +13,8 @@ from torch import nn
 
 from training import config as configs
 from training import processes, trajectories
-from training.denoiser import Denoiser, DenoiserConfig, told
-from training.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, errors
+from training.ldm.denoiser import Denoiser, DenoiserConfig, told
+from training.ldm.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, errors
 from training.loop import LoopConfig, train
 from training.train_denoiser import begin_from
 

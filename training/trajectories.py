@@ -20,7 +20,7 @@ from ecg.card import Diffusion
 from ecg.sampling import Network, dpm_solver_pp_2m_step, guided, noise_levels
 from training import processes
 from training.export_generator import add_diffusion, diffusion_from, load
-from training.latents import LabelConfig, LatentBatches, encode_all
+from training.ldm.latents import LabelConfig, LatentBatches, encode_all
 from training.loop import LoopConfig
 from training.train_autoencoder import load_autoencoder, load_whole
 from training.train_classifier import CHOOSE, TRAIN

@@ -301,7 +301,7 @@ def test_the_score_is_none_left_of_an_unusable_record_and_a_mean_over_segments(r
 
 
 def other_signals(rng):
-    """Written apart from those that the gate was fitted with (training/not_ecg.py)."""
+    """Written apart from those that the gate was fitted with (training/quality/not_ecg.py)."""
     t = np.arange(1000) / FS
     beat = t % 0.8
     walk = 0.1 * np.cumsum(rng.standard_normal((2, 1000)), axis=1)

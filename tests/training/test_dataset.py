@@ -19,7 +19,7 @@ from ecg.leads import LEADS
 from ecg.record import Record
 from tests.ecg import fake_generator
 from training import dataset, generate
-from training.fidelity import with_signals
+from training.judging.fidelity import with_signals
 from training.shards import CODES, Shard, save
 from training.sources import generated
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training import distances
+from training.judging import distances
 
 N, DIMENSIONS = 240, 6
 

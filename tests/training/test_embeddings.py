@@ -13,8 +13,8 @@ import torch
 from ecg.store import load_classifier
 from tests.conftest import ROOT
 from tests.training.heartbeats import FS, ecgs
-from training.distances import fit_space, frechet
-from training.embeddings import (
+from training.judging.distances import fit_space, frechet
+from training.judging.embeddings import (
     embeddings,
     kept,
     lead_by_lead,

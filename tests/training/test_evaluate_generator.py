@@ -13,7 +13,8 @@ from PIL import Image
 from ecg.prepare import Preparation
 from ecg.record import Record
 from tests.conftest import ROOT
-from training import evaluate_generator, export_generator, fidelity, judgement
+from training import evaluate_generator, export_generator
+from training.judging import fidelity, judgement
 from training.shards import CODES, Shard, load, save
 
 

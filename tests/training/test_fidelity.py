@@ -11,7 +11,7 @@ from ecg.record import Record
 from ecg.store import load_classifier
 from tests.conftest import ROOT
 from tests.training.heartbeats import ecg
-from training import fidelity
+from training.judging import fidelity
 from training.shards import CODES
 
 

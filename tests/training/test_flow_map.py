@@ -16,10 +16,10 @@ from ecg.sampling import noise_levels
 from ecg.store import load_generator
 from tests.training.commands import command
 from tests.training.test_generator import data  # noqa: F401
-from training.denoiser import Denoiser, DenoiserConfig
-from training.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, ends, errors
+from training.ldm.denoiser import Denoiser, DenoiserConfig
+from training.ldm.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, ends, errors
+from training.ldm.matching import Critics, MatchingBatches, MatchingConfig, matched
 from training.loop import LoopConfig, begin
-from training.matching import Critics, MatchingBatches, MatchingConfig, matched
 from training.trajectories import Trajectories
 
 SPREAD, MEAN, N_LEVELS = 0.5, 0.3, 8

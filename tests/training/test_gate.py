@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from ecg.electrodes import SWAPS
 from ecg.leads import LEADS, LIMB_FROM_I_II
 from ecg.scores import GATE, LIMIT, OF_ECG, OF_LEAD, OF_RECORD, gate
-from training import gate_report
 from training.gate import fit_logistic, logit, see, swap
-from training.gate_report import Copies, as_in_nstdb, format_212, mean_powers, on_copies
-from training.not_ecg import KINDS, LAYOUTS, as_record
+from training.quality import report as gate_report
+from training.quality.not_ecg import KINDS, LAYOUTS, as_record
+from training.quality.report import Copies, as_in_nstdb, format_212, mean_powers, on_copies
 from training.sources import cinc2011
 
 

@@ -14,10 +14,10 @@ from ecg.labels import Labels, encode, features, n_features
 from ecg.record import Record
 from tests.training.commands import command
 from training import shards
-from training.autoencoder import Autoencoder, AutoencoderConfig, ReconstructionLoss
-from training.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
-from training.heart_rate import heart_rate
-from training.latents import (
+from training.ldm.autoencoder import Autoencoder, AutoencoderConfig, ReconstructionLoss
+from training.ldm.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
+from training.ldm.heart_rate import heart_rate
+from training.ldm.latents import (
     FEW,
     LabelConfig,
     LatentBatches,

@@ -16,8 +16,8 @@ from tests.conftest import ROOT
 from training import make_set, shards, train_generator
 from training.generators import METHODS, Maker, load
 from training.generators.controls import MAX_STRETCH, disturbed
-from training.heart_rate import heart_rate
-from training.latents import LatentBatches
+from training.ldm.heart_rate import heart_rate
+from training.ldm.latents import LatentBatches
 from training.make_set import made_like, repeated
 from training.shards import CODES, Shard
 from training.subsets import subset

@@ -14,8 +14,9 @@ import pytest
 from ecg.prepare import Preparation
 from tests.conftest import ROOT
 from tests.training.heartbeats import ecgs
-from training import beside_real, judge
-from training.blind_test import blind_test
+from training import judge
+from training.judging import beside_real
+from training.judging.blind_test import blind_test
 from training.shards import CODES, Shard, save
 
 N = 120

@@ -13,8 +13,8 @@ import torch
 from ecg.labels import n_features
 from tests.training.heartbeats import ecgs
 from training import membership
-from training.autoencoder import Autoencoder, AutoencoderConfig
-from training.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
+from training.ldm.autoencoder import Autoencoder, AutoencoderConfig
+from training.ldm.denoiser import Denoiser, DenoiserConfig, DenoisingLoss
 from training.membership import Suspects, denoising_loss, judged, suspects_of, tpr_at
 from training.shards import CODES, Shard, save
 

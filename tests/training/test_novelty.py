@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.novelty import nearest
+from training.judging.novelty import nearest
 
 FS = 100.0
 SHAPES = ((-0.16, 0.03), (0, 0.015), (0.25, 0.06))  # s from the beat, s wide

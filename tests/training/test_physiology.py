@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.heartbeats import FS, ecgs
 from training.beats import measure_all
-from training.physiology import Measured, compare
+from training.judging.physiology import Measured, compare
 from training.shards import CODES
 
 N = 24

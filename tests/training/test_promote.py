@@ -15,9 +15,12 @@ from ecg.prepare import Preparation
 from ecg.statements import STATEMENTS
 from ecg.store import load_classifier, load_generator
 from tests.ecg import fake_generator, fake_model
-from training import compare_classifiers, compare_generators, install, promote, verdict
+from training import promote
+from training.promotion import classifiers as compare_classifiers
+from training.promotion import generators as compare_generators
+from training.promotion import install, verdict
+from training.promotion.verdict import Cost, Figure, judge
 from training.shards import Shard, save
-from training.verdict import Cost, Figure, judge
 
 N = 600  # records, a tenth of them in fold 9
 GOOD = np.zeros((8, 3))

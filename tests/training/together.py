@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from training import loop, processes
-from training.autoencoder import Autoencoder
+from training.ldm.autoencoder import Autoencoder
 
 
 def main() -> None:

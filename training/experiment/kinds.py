@@ -18,9 +18,9 @@ import torch
 
 from training import forest
 from training.experiment.cell import CELL, DONE, LOCK
-from training.fidelity import with_signals
 from training.generators import Maker, load
-from training.latents import labels_of
+from training.judging.fidelity import with_signals
+from training.ldm.latents import labels_of
 from training.make_set import made_all, made_like, records_of
 from training.shards import CODES, Shard, save
 from training.shards import load as load_shard

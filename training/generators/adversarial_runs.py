@@ -28,7 +28,7 @@ from training.generators.maker import (
 )
 from training.generators.objectives import D2gan, WganGp
 from training.generators.signals import encoded, signals
-from training.latents import LabelConfig
+from training.ldm.latents import LabelConfig
 from training.loop import LoopConfig
 
 

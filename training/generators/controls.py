@@ -15,7 +15,7 @@ from scipy.interpolate import CubicSpline
 from ecg.labels import OTHER_FEATURES, Labels, encode
 from training import processes, shards
 from training.generators.maker import Given, Maker, description, only_known
-from training.latents import labels_of
+from training.ldm.latents import labels_of
 from training.train_classifier import TRAIN
 from training.train_denoiser import occurring_statements
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from ecg.labels import Labels, n_features
 from training import config as configs
 from training import processes
-from training.denoiser import DenoiserConfig, UNet
 from training.generators.maker import (
     Given,
     Maker,
@@ -30,7 +29,8 @@ from training.generators.maker import (
     only_known,
 )
 from training.generators.signals import encoded, from_patches, signals, to_patches
-from training.latents import LabelConfig
+from training.ldm.denoiser import DenoiserConfig, UNet
+from training.ldm.latents import LabelConfig
 from training.loop import LoopConfig
 from training.loop import train as train_network
 from training.prednet import N_LEADS

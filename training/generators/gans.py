@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.autoencoder import PADDED
-from training.blocks import Downsample, Upsample
-from training.denoiser import Stage
 from training.generators.signals import from_patches, to_patches
+from training.ldm.autoencoder import PADDED
+from training.ldm.blocks import Downsample, Upsample
+from training.ldm.denoiser import Stage
 from training.prednet import N_LEADS
 
 

@@ -22,8 +22,8 @@ from ecg.generation import generate_many
 from ecg.labels import Labels
 from ecg.store import CARD, load_generator
 from training import export_generator, processes, shards, train_autoencoder, train_denoiser
-from training.denoiser import Denoiser
 from training.generators.maker import Given, Maker, description, device, only_known
+from training.ldm.denoiser import Denoiser
 
 AUTOENCODER, DENOISER, DATA = "autoencoder", "denoiser", "data"
 STAGES = (AUTOENCODER, DENOISER)

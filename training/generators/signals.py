@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ecg.labels import Labels, encode
-from training.autoencoder import PADDED
-from training.latents import LabelConfig, LatentBatches, Latents, labels_of, normalisation
+from training.ldm.autoencoder import PADDED
+from training.ldm.latents import LabelConfig, LatentBatches, Latents, labels_of, normalisation
 from training.loop import LoopConfig
 from training.shards import Shard
 from training.train_classifier import CHOOSE, TRAIN

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.autoencoder import PADDED, Autoencoder, AutoencoderConfig
-from training.denoiser import Denoiser, DenoiserConfig
+from training.ldm.autoencoder import PADDED, Autoencoder, AutoencoderConfig
+from training.ldm.denoiser import Denoiser, DenoiserConfig
 from training.networks.masks import inside, mean_and_peak
 
 

@@ -16,14 +16,14 @@ import numpy as np
 
 from ecg.generation import generate
 from ecg.store import Classifier, Generator
-from training.fidelity import probabilities
-from training.latents import labels_of
+from training.judging.fidelity import probabilities
+from training.judging.novelty import nearest
+from training.ldm.latents import labels_of
 from training.metrics import auroc, bootstrap, common_columns, macro_auroc
-from training.novelty import nearest
+from training.promotion.verdict import Cost, Figure
 from training.shards import CODES, Shard, load
 from training.train_autoencoder import whole_segments
 from training.train_classifier import CHOOSE, TRAIN
-from training.verdict import Cost, Figure
 
 SEED, BATCH = 9, 16
 N_RESAMPLES = 500

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ecg.labels import OTHER_FEATURES, Labels, encode
-from training.autoencoder import Autoencoder
-from training.denoiser import DenoiserConfig
-from training.heart_rate import heart_rate
+from training.ldm.autoencoder import Autoencoder
+from training.ldm.denoiser import DenoiserConfig
+from training.ldm.heart_rate import heart_rate
 from training.loop import LoopConfig
 from training.shards import CODES, SEXES, Shard
 from training.sources.labelled import PRESENT, UNKNOWN

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ecg.labels import features
-from training.blocks import Attention, ConvBlock, Downsample, Upsample, norm
+from training.ldm.blocks import Attention, ConvBlock, Downsample, Upsample, norm
 
 LANES = 64
 

@@ -13,9 +13,9 @@ from ecg.store import Classifier
 from training.batches import LEAD_SETS, lead_set_mask
 from training.evaluate import Outputs, by_record
 from training.metrics import auroc, bootstrap, common_columns, ece, macro_auroc
+from training.promotion.verdict import Cost, Figure
 from training.shards import Shard, load_all
 from training.train_classifier import CHOOSE, columns
-from training.verdict import Cost, Figure
 
 BATCH = 32  # segments a run, as the service's largest
 ROUNDS = 15

@@ -16,7 +16,7 @@ from ecg.generated import twelve_leads
 from ecg.labels import Labels
 from ecg.leads import LEADS
 from training import shards
-from training.latents import labels_of
+from training.ldm.latents import labels_of
 from training.sources import generated
 
 CHUNK = 1000  # ECGs at a time: 48 MB

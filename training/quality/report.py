@@ -25,9 +25,9 @@ from ecg.scores import gate
 from ecg.store import Classifier, load_classifier
 from ecg.waveform import highpass
 from training import gate as fitting
-from training import gate_page
 from training.metrics import auroc, bootstrap
-from training.not_ecg import KINDS, LAYOUTS, as_record
+from training.quality import page as gate_page
+from training.quality.not_ecg import KINDS, LAYOUTS, as_record
 from training.sources import cinc2011, cinc2017, ptbxl
 from training.sources.labelled import Archive, Labelled, hashed_fold
 

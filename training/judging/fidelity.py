@@ -12,7 +12,7 @@ from ecg.decision import calibrate
 from ecg.leads import LEADS
 from ecg.store import Classifier
 from training.beats import FINER, median_beat
-from training.heart_rate import heart_rate
+from training.ldm.heart_rate import heart_rate
 from training.metrics import auroc, bootstrap, common_columns, macro_auroc
 from training.shards import CODES, Shard
 

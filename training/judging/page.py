@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
-from training.physiology import ALL, N_QUANTILES
-from training.report import GENERATED, REAL, figure, page, svg, table
+from training.judging.evaluation_page import GENERATED, REAL, figure, page, svg, table
+from training.judging.physiology import ALL, N_QUANTILES
 
 SHARES = ("precision", "recall", "density", "coverage")
 NAMES = {

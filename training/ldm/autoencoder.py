@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.blocks import ConvBlock, Downsample, Upsample, norm
+from training.ldm.blocks import ConvBlock, Downsample, Upsample, norm
 from training.prednet import N_LEADS
 
 PADDED = 1024

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from training.not_ecg import LAYOUTS
+from training.quality.not_ecg import LAYOUTS
 from training.sources import cinc2011, cinc2017, ptbxl
 
 INK, ACCENT = "#1b1f24", "#b3261e"
@@ -110,8 +110,8 @@ Research use only.
 ## Not an ECG
 
 Of 100 drawn signals a kind, how many abstain, and the share in each layout (limb leads always obey
-their laws). The kinds are simulated (`training/not_ecg.py`), with other seeds than for fitting but
-from the same ranges.
+their laws). The kinds are simulated (`training/quality/not_ecg.py`), with other seeds than for
+fitting but from the same ranges.
 
 {_table(["kind", "abstain", *LAYOUTS], kinds)}
 

@@ -39,7 +39,7 @@ def write_report(
     judged: Sequence[str] = (),
 ) -> None:
     """index.html and grid.png in `folder`; `found` is evaluation.json's content, `judged` are the
-    sections of `training.judge_page`.
+    sections of `training.judging.page`.
 
     examples: `code`, `kind` (real or generated), `sig` mV [12, time], `labels`; real, generated in
     turn.

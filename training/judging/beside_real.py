@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ecg.generated import twelve_leads
-from training import distances, fidelity, membership, physiology
+from training import membership
 from training.beats import MEASURES
-from training.blind_test import blind_test
-from training.embeddings import Embedding, digest, kept
-from training.judgement import first
+from training.judging import distances, fidelity, physiology
+from training.judging.blind_test import blind_test
+from training.judging.embeddings import Embedding, digest, kept
+from training.judging.judgement import first
 from training.shards import CODES, Shard
 from training.train_classifier import CHOOSE, REPORT, TRAIN
 

@@ -17,8 +17,8 @@ from ecg.generation import generate_many
 from ecg.labels import Labels
 from ecg.sampler import course
 from ecg.store import Classifier, Generator
-from training import fidelity
-from training.latents import labels_of
+from training.judging import fidelity
+from training.ldm.latents import labels_of
 from training.metrics import bootstrap, common_columns
 from training.shards import Shard, load, save
 from training.train_autoencoder import load_autoencoder, reconstruct

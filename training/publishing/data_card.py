@@ -16,7 +16,7 @@ from ecg.generated import NOTE, implied
 from ecg.labels import Labels
 from ecg.leads import LEADS
 from ecg.statements import ATRIAL_STATEMENTS, STATEMENTS
-from training.generated_set import GeneratedSet
+from training.publishing.generated_set import GeneratedSet
 
 NOT_FOR = (
     "Diagnosis, triage or treatment of patients; anything that presents a generated ECG as a "

@@ -16,9 +16,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.adversarial import own_steps
-from training.blocks import norm
-from training.denoiser import Denoiser
-from training.flow_map import ends
+from training.ldm.blocks import norm
+from training.ldm.denoiser import Denoiser
+from training.ldm.flow_map import ends
 from training.loop import Batch, LoopConfig, Trainee
 from training.trajectories import Trajectories
 

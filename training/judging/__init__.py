@@ -1,0 +1,1 @@
+"""Generated ECGs beside real ones: distances, physiology, novelty, and who can tell."""

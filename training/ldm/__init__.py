@@ -1,0 +1,1 @@
+"""ECG-LDM: its autoencoder, its denoiser, and the flow map that makes it quick."""

@@ -1,0 +1,1 @@
+"""A candidate beside what is served, and the verdict."""

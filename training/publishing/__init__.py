@@ -1,0 +1,1 @@
+"""Generated ECGs as a data set that can be published."""

@@ -1,0 +1,1 @@
+"""How the quality gate is judged."""
