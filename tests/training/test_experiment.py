@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +11,11 @@ import pytest
 
 from ecg.leads import INDEPENDENT_LEADS
 from ecg.prepare import Preparation
-from tests.conftest import ROOT
 from tests.ecg import fake_generator
 from tests.training.commands import command
 from training.experiment.cell import DONE, Cell, begin, cell, with_needs
 from training.experiment.compare import Reader, compare, holm
-from training.experiment.grid import Here, make, one_thread
+from training.experiment.grid import Here, make
 from training.shards import CODES, Shard, save
 
 SOURCE, SHIFT = "ptb-xl", 0.6
@@ -160,15 +157,9 @@ def run(shard: Path, folder: Path, *more: str) -> str:
     stored = folder / "stored"
     if not stored.exists():
         fake_generator.store(stored)
-    done = subprocess.run(
-        [sys.executable, "-m", "training.experiment", "--preset", "smoke",
-         "--data", str(shard.parent), "--work", str(folder / "work"),
-         "--out", str(folder / "report"), "--workers", "2",
-         "--set", f'training.stored="{stored}"', *more],
-        cwd=ROOT, env=one_thread(), capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    where = ("--data", shard.parent, "--work", folder / "work", "--out", folder / "report")
+    told = ("--workers", 0, "--set", f'training.stored="{stored}"')
+    return command("experiment.__main__", *where, *told, *more)
 
 
 @pytest.mark.timeout(600)

@@ -72,7 +72,10 @@ def parser() -> argparse.ArgumentParser:
         "--work", type=Path, default=Path("runs/experiment"), help="where cells are kept"
     )
     p.add_argument("--out", type=Path, default=Path("training/reports/experiment"))
-    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="cells at a time")
+    p.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1,
+        help="cells at a time, a process each; 0: this one makes them",
+    )  # fmt: skip
     p.add_argument(
         "--ray", metavar="ADDRESS",
         help="of the cluster whose machines make the cells: HOST:PORT of its head, auto or local",

@@ -97,6 +97,27 @@ class Here:
             process.wait()
 
 
+class Inside:
+    """This process, a cell at a time: nothing to start, and errors with their traces."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder, self.data = folder, data
+        self.made: list[Cell] = []
+
+    def room(self) -> int:
+        return 1
+
+    def begin(self, one: Cell) -> None:
+        from training.experiment.kinds import make_cell  # torch is for who makes them
+
+        make_cell(begin(one, self.folder), self.data)
+        self.made.append(one)
+
+    def ended(self) -> Iterator[tuple[Cell, str | None]]:
+        while self.made:
+            yield self.made.pop(), None
+
+
 class OnRay:
     """Tasks of one core on a cluster's machines, which need no file system in common."""
 
@@ -132,7 +153,11 @@ class OnRay:
 
 @contextmanager
 def maker(folder: Path, data: Path, workers: int, address: str | None) -> Iterator[Maker]:
-    """What makes the cells: here, or on the Ray cluster at `address`."""
+    """What makes the cells: processes of this machine, this one itself where there are to be no
+    workers, or the Ray cluster at `address`."""
+    if address is None and not workers:
+        yield Inside(folder, data)
+        return
     if address is None:
         made: Here | OnRay = Here(folder, data, workers)
         try:

@@ -129,13 +129,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     args = parser.parse_args()
-    told = json.loads((args.folder / CELL).read_text())
     torch.set_num_threads(1)
-    needs = [args.folder.parent / name for name in told["needs"]]
-    with only_one(args.folder):
-        if not (args.folder / DONE).exists():
-            KINDS[told["kind"]](Place(told["settings"], needs, args.folder, args.data))
-            (args.folder / DONE).write_text("{}")
+    make_cell(args.folder, args.data)
+
+
+def make_cell(folder: Path, data: Path) -> None:
+    """What cell.json says is to lie there, where it does not yet."""
+    told = json.loads((folder / CELL).read_text())
+    needs = [folder.parent / name for name in told["needs"]]
+    with only_one(folder):
+        if not (folder / DONE).exists():
+            KINDS[told["kind"]](Place(told["settings"], needs, folder, data))
+            (folder / DONE).write_text("{}")
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.adversarial import own_steps
-from training.ldm.blocks import norm
 from training.ldm.denoiser import Denoiser
 from training.ldm.flow_map import ends
 from training.loop import Batch, LoopConfig, Trainee
@@ -31,12 +30,12 @@ class MatchingConfig:
     the noise that they see it at: mean and standard deviation."""
 
     calls: int = 2
-    distance: float = 1.0
+    distance: float = 0.2
     alone: int = 100
-    critics_faster: float = 5.0
-    layers: tuple[str, ...] = ("down.1", "down.4", "down.7", "middle", "up.2")
+    critics_faster: float = 10.0
+    layers: tuple[str, ...] = ("stem", "down.1", "down.4", "down.7", "middle", "up.2")
     width: int = 64
-    noise: tuple[float, float] = (-1.0, 1.2)
+    noise: tuple[float, float] = (-2.0, 1.2)
 
 
 class MatchingBatches:
@@ -87,12 +86,13 @@ class Critics(nn.Module):
 
 class Head(nn.Module):
     """(x [n, width, time], labels [n, features]) -> scores [n, time]; the labels have a part in
-    it by projection (Miyato and Koyama 2018, doi 10.48550/arXiv.1802.05637)."""
+    it by projection (Miyato and Koyama 2018, doi 10.48550/arXiv.1802.05637). Nothing normalises x:
+    how large an ECG is must be seen."""
 
     def __init__(self, width: int, inside: int, n_labels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            norm(width), nn.Conv1d(width, inside, 1), nn.SiLU(),
+            nn.Conv1d(width, inside, 1), nn.SiLU(),
             nn.Conv1d(inside, inside, 5, padding=2), nn.SiLU(),
         )  # fmt: skip
         self.out = nn.Conv1d(inside, 1, 1)
