@@ -25,9 +25,9 @@ from torch import nn
 from tqdm import tqdm
 
 from ecg.labels import encode, n_features
-from training.judging import fidelity
 from training.judging.embeddings import digest, kept
 from training.judging.judgement import first
+from training.judging.novelty import likeness
 from training.ldm.autoencoder import Autoencoder
 from training.ldm.denoiser import Denoiser, DenoiserConfig
 from training.ldm.latents import encode_all
@@ -144,7 +144,7 @@ def attack_all(
     for name, made in sets.items():
         near = kept(
             work, f"near-{digest(suspects.part.sig, made)}",
-            lambda made=made: fidelity.nearest(suspects.part.sig, made),
+            lambda made=made: likeness(suspects.part.sig, made, suspects.part.preparation.fs),
         )  # fmt: skip
         attacks.append({"on": name, "name": "nearest sample", **judged(suspects, near)})
     return {

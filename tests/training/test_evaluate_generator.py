@@ -14,7 +14,8 @@ from ecg.prepare import Preparation
 from ecg.record import Record
 from tests.conftest import ROOT
 from training import evaluate_generator, export_generator
-from training.judging import fidelity, judgement
+from training.judging import judgement
+from training.judging.novelty import likeness
 from training.shards import CODES, Shard, load, save
 
 
@@ -103,7 +104,7 @@ def test_generated_ecgs_have_the_real_ones_labels_and_none_of_their_signals(
     made, real = load(path), load(data / "ptb-xl.npz").folds(range(1, 9))
     np.testing.assert_array_equal(made.label, real.label)
     assert set(made.strat_fold) == set(range(1, 9)), "folds 9 and 10 are never trained on"
-    assert fidelity.nearest(made.sig[:4], real.sig).max() < 0.95
+    assert likeness(made.sig[:4], real.sig, real.preparation.fs).max() < 0.95
 
 
 def test_the_card_takes_figures_only_of_the_denoiser_that_was_judged(evaluated: Path) -> None:

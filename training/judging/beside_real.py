@@ -14,6 +14,7 @@ from training.judging import distances, fidelity, physiology
 from training.judging.blind_test import blind_test
 from training.judging.embeddings import Embedding, digest, kept
 from training.judging.judgement import first
+from training.judging.novelty import likeness
 from training.shards import CODES, Shard
 from training.train_classifier import CHOOSE, REPORT, TRAIN
 
@@ -186,7 +187,7 @@ def judge_copies(case: Case) -> dict:
     out = {}
     fs = case.real.preparation.fs
     for name, measure in (
-        ("whole", fidelity.nearest),
+        ("whole", lambda a, b: likeness(a, b, fs)),
         ("beat", lambda a, b: fidelity.nearest_beat(a, b, fs)),
     ):
         near = {

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import fft
 
 from ecg.decision import calibrate
 from ecg.leads import LEADS
@@ -107,39 +106,6 @@ def limb_lead_error(sig: np.ndarray) -> float:
         lead["aVF"] - (lead["II"] + lead["III"]) / 2,
     )
     return max(float(np.abs(d).max()) for d in departures)
-
-
-def nearest(sig: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """[n]: the highest correlation of each ECG [n, 8, time] with any training ECG, at any shift
-    that leaves half of both in common, all leads together: 1 is a copy, be it shifted, rolled,
-    scaled or cut at its ends."""
-    n_samples = sig.shape[2]
-    length = fft.next_fast_len(n_samples + n_samples // 2, real=True)
-    best = np.full(len(sig), -1.0)
-    for i in range(0, len(sig), 32):
-        a = _centred(sig[i : i + 32])
-        for j in range(0, len(training), 128):
-            found = _correlations(a, _centred(training[j : j + 128]), length)
-            best[i : i + 32] = np.maximum(best[i : i + 32], found.max(axis=(1, 2)))
-    return best
-
-
-def _correlations(a: np.ndarray, b: np.ndarray, length: int) -> np.ndarray:
-    """[a, b, shift]: over what both have in common, b moved by -time / 2 to time / 2 samples."""
-    n_samples = a.shape[2]
-    half = n_samples // 2
-    of_a, of_b = (fft.rfft(x, length, axis=2).transpose(2, 0, 1) for x in (a, b))
-    shared = fft.irfft(of_a @ of_b.conj().transpose(0, 2, 1), length, axis=0)
-    shift = np.arange(-half, half + 1)
-    # Of the part in common: energy from a shift on, and up to what is left of the other.
-    from_a, from_b = (
-        np.pad(np.cumsum((x**2).sum(axis=1), axis=1), ((0, 0), (1, 0))) for x in (a, b)
-    )
-    start, stop = np.maximum(shift, 0), np.minimum(n_samples + shift, n_samples)
-    energy_a = from_a[:, stop] - from_a[:, start]
-    energy_b = from_b[:, stop - shift] - from_b[:, start - shift]
-    norm = np.sqrt(energy_a[:, None] * energy_b[None])
-    return shared[shift].transpose(1, 2, 0) / np.maximum(norm, 1e-9)
 
 
 def nearest_beat(sig: np.ndarray, training: np.ndarray, fs: float) -> np.ndarray:

@@ -18,6 +18,7 @@ from ecg.labels import Labels
 from ecg.sampler import course
 from ecg.store import Classifier, Generator
 from training.judging import fidelity
+from training.judging.novelty import likeness
 from training.ldm.latents import labels_of
 from training.metrics import bootstrap, common_columns
 from training.shards import Shard, load, save
@@ -110,8 +111,8 @@ def quick_checks(bench: Bench) -> dict:
     afib = [Labels(atrial_substrate="abnormal", statements=("AFIB",))] * N_ASKED
     sinus = [Labels(statements=("SR",))] * N_ASKED
     near = {
-        "generated": fidelity.nearest(made, training.sig),
-        "real": fidelity.nearest(part.sig, training.sig),
+        "generated": likeness(made, training.sig, part.preparation.fs),
+        "real": likeness(part.sig, training.sig, part.preparation.fs),
     }
     limit = float(np.quantile(near["real"], 0.99))
     found: dict = {}

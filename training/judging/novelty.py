@@ -50,6 +50,13 @@ def nearest(sig: np.ndarray, others: np.ndarray, lead_mask: np.ndarray, fs: floa
     return Nearest(np.maximum(1 - best, 0), row)
 
 
+def likeness(sig: np.ndarray, others: np.ndarray, fs: float) -> np.ndarray:
+    """[n]: the correlation of each ECG with the nearest of others that have all leads; 1 is a
+    copy."""
+    everywhere = np.ones(others.shape[:2], np.uint8)
+    return 1 - nearest(sig, others, everywhere, fs).distance
+
+
 def _in_band(sig: np.ndarray, fs: float) -> np.ndarray:
     """float32 [n, lead, time], of the band's frequencies alone."""
     n = sig.shape[2]
