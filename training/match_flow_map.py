@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate.utils import set_seed
 from torch import nn
@@ -61,17 +62,22 @@ def main() -> None:
         }
         (args.run / "run.json").write_text(json.dumps(known, indent=1))
     held_out = of["held-out"]
-    scale = decoded(decoder, torch.from_numpy(held_out.x[:, -1]).float())
-    size = scale.std(dim=(0, 2), keepdim=True)
-    apart = Distance(scale / size, torch.from_numpy(held_out.labels))
+    real = decoded(decoder, torch.from_numpy(held_out.x[:, -1]).float())
+    size = real.std(dim=(0, 2), keepdim=True)
+    apart = Distance(real / size, torch.from_numpy(held_out.labels))
     calls = config.matching.calls
+    # From other noise: ends of the same noise as the denoiser's are near them by that alone.
+    x = held_out.x.copy()
+    drawn = np.random.default_rng(9).standard_normal(x[:, 0].shape)
+    x[:, 0] = held_out.sigmas[0] * drawn
+    others = replace(held_out, x=x)
 
     def evaluate(ema: nn.Module) -> dict[str, float]:
-        sig = decoded(decoder, made(ema, held_out, calls))
+        sig = decoded(decoder, made(ema, others, calls))
         distance = apart.of(sig / size)
         return {
             **errors(ema, held_out, (calls,)),
-            "size": float(sig.square().mean().sqrt() / scale.square().mean().sqrt()),
+            "size": float(sig.square().mean().sqrt() / real.square().mean().sqrt()),
             "distance": distance,
             "score": -distance,
         }
