@@ -24,12 +24,14 @@ from scipy.spatial.distance import cdist
 from torch import nn
 from tqdm import tqdm
 
-from ecg.labels import encode, n_features
+from ecg.card import Diffusion
+from ecg.labels import encode
+from ecg.sampling import flow_map_features, jumps, noise_levels
 from training.judging.embeddings import digest, kept
 from training.judging.judgement import first
 from training.judging.novelty import likeness
 from training.ldm.autoencoder import Autoencoder
-from training.ldm.denoiser import Denoiser, DenoiserConfig
+from training.ldm.denoiser import Denoiser, DenoiserConfig, told
 from training.ldm.latents import encode_all
 from training.metrics import auroc, bootstrap
 from training.shards import Shard, load
@@ -40,6 +42,7 @@ SIGMAS = (0.2, 0.4, 0.8)  # around sigma_data, 0.5: much below and above, nothin
 N_NOISES = 4
 FPR, LIMIT = 0.05, 0.10
 N_RESAMPLES = 1000
+HIGH_HZ = 40
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def main() -> None:
     found = attack_all(suspects, args.run, args.autoencoder, sets, args.work, args.noises)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
-    for attack in found["attacks"]:
+    for attack in (found["control"], *found["attacks"]):
         print(f"{attack['on']}, {attack['name']}: {said(attack)}")
 
 
@@ -126,8 +129,13 @@ def attack_all(
     work: Path,
     n_noises: int = N_NOISES,
 ) -> dict:
-    """Every attack's figures on the runs and on sets of generated ECGs by name; `holds` where all
-    upper bounds are within LIMIT."""
+    """Every attack's figures on the runs and on sets of generated ECGs by name, beside those of a
+    guess without any model; `holds` where all the attacks' upper bounds are within LIMIT."""
+    control = {
+        "on": "no model",
+        "name": f"power above {HIGH_HZ} Hz",
+        **judged(suspects, high(suspects.part)),
+    }
     folds = sorted({int(f) for f in suspects.part.strat_fold[suspects.part.record]})
     if not (runs or autoencoder or sets):
         raise SystemExit("nothing to attack: give --run, --autoencoder or --set")
@@ -151,13 +159,23 @@ def attack_all(
         "n_members": int(suspects.member.sum()),
         "n_non_members": int((~suspects.member).sum()),
         "folds": folds,
-        "sigmas": list(SIGMAS),
+        "sigmas": {run.name: sigmas_of(_known(run)) for run in runs},
         "noises": n_noises,
         "fpr": FPR,
         "limit": LIMIT,
+        "control": control,
         "attacks": attacks,
         "holds": all(attack["holds"] for attack in attacks),
     }
+
+
+def high(part: Shard) -> np.ndarray:
+    """[segment]: the logarithm of the share of its power above HIGH_HZ. It knows nothing of any
+    generator: what it tells, the folds differ by of themselves."""
+    power = np.abs(np.fft.rfft(part.sig.astype(np.float32), axis=2)) ** 2
+    above = np.fft.rfftfreq(part.sig.shape[2], 1 / part.preparation.fs) > HIGH_HZ
+    shares = power[:, :, above].sum(axis=(1, 2)) / power.sum(axis=(1, 2)).clip(1e-12)
+    return np.log(shares.clip(1e-12))
 
 
 def _attack_runs(
@@ -168,16 +186,17 @@ def _attack_runs(
     attacks, first = [], None
     for run in runs:
         loss = np.log(losses_of_run(run, autoencoder, suspects.part, work, n_noises))
-        by_sigma = {f"{sigma:g}": judged(suspects, -loss[:, i]) for i, sigma in enumerate(SIGMAS)}
+        sigmas = sigmas_of(_known(run))
+        by_sigma = {f"{sigma:g}": judged(suspects, -loss[:, i]) for i, sigma in enumerate(sigmas)}
         score = -loss.mean(axis=1)
         attacks.append(
             {"on": run.name, "name": "loss", **judged(suspects, score), "by_sigma": by_sigma}
         )
-        if first is not None:
+        if first is not None and sigmas == sigmas_of(_known(runs[0])):
             change = (first - loss).mean(axis=1)
             name = f"loss, calibrated by {runs[0].name}"
             attacks.append({"on": run.name, "name": name, **judged(suspects, change)})
-        else:
+        if first is None:
             first = loss
     return attacks
 
@@ -185,21 +204,37 @@ def _attack_runs(
 def losses_of_run(
     run: Path, autoencoder: Autoencoder, part: Shard, work: Path, n_noises: int = N_NOISES
 ) -> np.ndarray:
-    """[segment, sigma]: the squared error of denoising, all labels given."""
+    """[segment, sigma]: the squared error of denoising, all labels given; of a flow map, of the
+    last jump of its samplers."""
     known = _known(run)
     latents = encode_all(autoencoder, [part], known["statements"])
     offset, scale = (np.array(known[k], np.float32)[:, None] for k in ("offset", "scale"))
     x = (latents.mean - offset) / scale
     labels = np.stack([encode(one, known["statements"]) for one in latents.labels])
+    if "flow_map" in known:
+        learned = known["flow_map"]["diffusion"]
+        n, n_levels = len(labels), learned["num_steps"]
+        scale = np.full(n, learned["guidance_scale"], np.float32)
+        labels = flow_map_features(labels, scale, np.full(n, n_levels), n_levels)
     denoiser = load_denoiser(run)
     weights = [p.detach().numpy() for p in denoiser.parameters()]
     of = digest(x, labels, *weights)
     columns = [
         kept(work, f"loss-{of}-{n_noises}-{sigma:g}",
              lambda sigma=sigma: denoising_loss(denoiser, x, labels, sigma, n_noises))
-        for sigma in tqdm(SIGMAS, desc=run.name, unit=" sigmas")
+        for sigma in tqdm(sigmas_of(known), desc=run.name, unit=" sigmas")
     ]  # fmt: skip
     return np.stack(columns, axis=1)
+
+
+def sigmas_of(known: Mapping) -> tuple[float, ...]:
+    """The noise levels at which a run is attacked: for a flow map, those that its samplers of two
+    and four calls jump from to an ECG."""
+    if "flow_map" not in known:
+        return SIGMAS
+    d = Diffusion(**known["flow_map"]["diffusion"])
+    levels = noise_levels(d.num_steps, d.sigma_min, d.sigma_max, d.rho)
+    return tuple(float(levels[jumps(k, d.num_steps)[-1][0]]) for k in (2, 4))
 
 
 def _known(run: Path) -> dict:
@@ -213,9 +248,7 @@ def load_denoiser(run: Path) -> Denoiser:
     known = _known(run)
     names = {f.name for f in dataclasses.fields(DenoiserConfig)}
     config = {k: v for k, v in known["config"]["model"].items() if k in names}
-    model = Denoiser(
-        len(known["offset"]), n_features(known["statements"]), DenoiserConfig(**config)
-    )
+    model = Denoiser(len(known["offset"]), len(told(known)), DenoiserConfig(**config))
     model.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
     return model.eval()
 

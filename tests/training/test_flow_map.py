@@ -16,10 +16,13 @@ from ecg.sampling import noise_levels
 from ecg.store import load_generator
 from tests.training.commands import command
 from tests.training.test_generator import data  # noqa: F401
+from training import membership
 from training.ldm.denoiser import Denoiser, DenoiserConfig
 from training.ldm.flow_map import FlowMapBatches, FlowMapConfig, FlowMapLoss, ends, errors
 from training.ldm.matching import Critics, MatchingBatches, MatchingConfig, matched
 from training.loop import LoopConfig, begin
+from training.shards import load
+from training.train_autoencoder import load_autoencoder
 from training.trajectories import Trajectories
 
 SPREAD, MEAN, N_LEVELS = 0.5, 0.3, 8
@@ -117,7 +120,11 @@ def stored(tmp_path: Path, data: Path) -> Path:  # noqa: F811
     return store / "ldm"
 
 
-def test_what_the_commands_make_is_served_in_two_calls(stored: Path) -> None:
+def test_what_the_commands_make_is_served_in_two_calls(
+    stored: Path,
+    data: Path,
+    tmp_path: Path,  # noqa: F811
+) -> None:
     generator = load_generator(stored, "cpu")
     d = generator.card.diffusion
     assert (d.num_steps, d.flow_map.n_levels, d.flow_map.guidance) == (2, 8, (2.5, 2.5))
@@ -130,6 +137,10 @@ def test_what_the_commands_make_is_served_in_two_calls(stored: Path) -> None:
     assert np.abs(alone[0] - sig[1]).max() < 1e-5
     with pytest.raises(SamplerError):
         generate(generator, [Labels()], [0], 7, d.model_copy(update={"num_steps": 5}))
+    part = load(data / "data" / "ptb-xl.npz")
+    attacked = (tmp_path / "matched", load_autoencoder(tmp_path / "autoencoder"), part)
+    losses = membership.losses_of_run(*attacked, tmp_path / "work", 1)
+    assert losses.shape == (len(part.sig), 2) and np.isfinite(losses).all()
 
 
 class Sized(Exact):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -144,12 +145,20 @@ def test_the_command_attacks_runs_autoencoder_and_sets(
         ("second", "loss, calibrated by first"), ("copies", "nearest sample"),
     ]  # fmt: skip
     assert set(found["attacks"][1]["by_sigma"]) == {f"{s:g}" for s in membership.SIGMAS}
+    assert found["control"]["on"] == "no model"
     copies = found["attacks"][-1]
     assert copies["tpr"]["value"] == 1 and not copies["holds"] and not found["holds"]
     assert "copies, nearest sample: TPR 1.000" in capsys.readouterr().out
     before = sorted(p.name for p in (runs / "work").iterdir())
     run_command(membership, *arguments, *attacked)
     assert sorted(p.name for p in (runs / "work").iterdir()) == before, "read, not made again"
+
+
+def test_without_a_model_noise_alone_is_seen(runs: Path) -> None:
+    part = membership.load(runs / "data" / "ptb-xl.npz")
+    hum = np.sin(2 * np.pi * 45 / part.preparation.fs * np.arange(part.sig.shape[2]))
+    noisy = dataclasses.replace(part, sig=part.sig + 0.5 * hum)
+    assert (membership.high(noisy) > membership.high(part)).all()
 
 
 def test_what_cannot_be_attacked_is_said(runs: Path, run_command: Callable[..., None]) -> None:
