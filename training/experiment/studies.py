@@ -164,9 +164,10 @@ class Bench:
 
     def in_steps(self, stored: str, seed: int, num_steps: int) -> Cell:
         """As many as the real ones, by a stored generator's sampler in so many steps."""
-        t, sampler = self.config.training, {"num_steps": num_steps}
-        told = {"source": t.source, "fraction": 1.0, "seed": 1000 + seed, "times": 1.0}
-        return self._of_the_store(stored, sampler=sampler, **told)
+        d = load_generator(Path(stored), "cpu").card.diffusion
+        other = {} if num_steps == d.num_steps else {"sampler": {"num_steps": num_steps}}
+        told = {"source": self.config.training.source, "fraction": 1.0, "times": 1.0}
+        return self._of_the_store(stored, seed=1000 + seed, **told, **other)
 
     def _of_the_store(self, stored: str, **told: Any) -> Cell:
         sha256 = load_generator(Path(stored), "cpu").card.sha256
