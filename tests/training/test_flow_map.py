@@ -122,8 +122,8 @@ def stored(tmp_path: Path, data: Path) -> Path:  # noqa: F811
 
 def test_what_the_commands_make_is_served_in_two_calls(
     stored: Path,
-    data: Path,
-    tmp_path: Path,  # noqa: F811
+    data: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     generator = load_generator(stored, "cpu")
     d = generator.card.diffusion

@@ -160,13 +160,26 @@ class DenoisingLoss:
         self.config = config
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        c, x = self.config, batch["latents"]
-        sigma = batch.get("sigma")
-        if sigma is None:
-            sigma = (c.P_mean + c.P_std * torch.randn(len(x), device=x.device)).exp()
-        noise = batch.get("noise")
-        if noise is None:
-            noise = torch.randn_like(x)
-        denoised = model(x + sigma[:, None, None] * noise, sigma, batch["labels"]).float()
-        weight = (sigma**2 + c.sigma_data**2) / (sigma * c.sigma_data) ** 2
-        return (weight[:, None, None] * (denoised - x) ** 2).mean()
+        x, labels = batch["latents"], batch["labels"]
+        return noisy_errors(
+            model, x, labels, self.config, batch.get("sigma"), batch.get("noise")
+        ).mean()
+
+
+def noisy_errors(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    c: DenoiserConfig,
+    sigma: Tensor | None = None,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """[n]: the weighted error of each x [n, latents, time] denoised; noise levels and noise are
+    drawn where they are not given."""
+    if sigma is None:
+        sigma = (c.P_mean + c.P_std * torch.randn(len(x), device=x.device)).exp()
+    if noise is None:
+        noise = torch.randn_like(x)
+    denoised = model(x + sigma[:, None, None] * noise, sigma, labels).float()
+    weight = (sigma**2 + c.sigma_data**2) / (sigma * c.sigma_data) ** 2
+    return weight * (denoised - x).square().mean(dim=(1, 2))
