@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import torch
+from torch import nn
 
 from training.export import INPUTS, example, export_onnx, parity
 from training.networks.registry import NETWORKS, SIZES, NetworkConfig, build
@@ -57,10 +59,14 @@ def measure(
 ) -> dict[str, Measured]:
     """PredNet first, which is measured even if it is not asked for."""
     names = list(dict.fromkeys([NetworkConfig.name, *names]))
+    return measure_models({name: build(name, n_outputs, size=size) for name in names}, rounds)
+
+
+def measure_models(models: Mapping[str, nn.Module], rounds: int) -> dict[str, Measured]:
+    """What each network costs, exported with the weights that it has."""
     sessions, known = {}, {}
-    for name in names:
-        torch.manual_seed(0)
-        model = build(name, n_outputs, size=size).eval()
+    for name, model in models.items():
+        model = model.eval()
         with tempfile.TemporaryDirectory() as folder:
             weights = export_onnx(model, N_SAMPLES, Path(folder) / "model.onnx")
         known[name] = (
@@ -70,7 +76,7 @@ def measure(
         )
         sessions[name] = one_thread(weights)
     ms = turns(sessions, rounds)
-    return {name: Measured(*known[name], ms[name]) for name in names}
+    return {name: Measured(*known[name], ms[name]) for name in models}
 
 
 def one_thread(weights: bytes) -> ort.InferenceSession:

@@ -136,14 +136,19 @@ def fit(trial: Trial, real: Shard, statements: tuple[str, ...], folder: Path) ->
         return {**figures, "score": float(np.mean(list(figures.values())))}
 
     torch.manual_seed(trial.seed)
-    network = replace(preset.network, name=trial.network, settings=trial.settings)
-    chosen = replace(preset, network=network)
-    model = of_config(asdict(chosen), 1 + len(statements))
+    model = untrained(trial.preset, trial.network, trial.settings, 1 + len(statements))
     for stale in ("checkpoint.pt", "best.pt"):
         (folder / stale).unlink(missing_ok=True)
     train(model, classification_loss, batches, evaluate, loop, folder)
     model.load_state_dict(torch.load(folder / "best.pt", map_location="cpu", weights_only=True))
     return model.cpu().eval()
+
+
+def untrained(preset: str, network: str, settings: dict[str, Any], n_outputs: int) -> nn.Module:
+    """The network of that name; PredNet's sizes are the preset's."""
+    config = load_preset(ClassifierConfig, "prednet", preset, [])
+    chosen = replace(config.network, name=network, settings=settings)
+    return of_config(asdict(replace(config, network=chosen)), n_outputs)
 
 
 def training_part(trial: Trial, path: str) -> Shard:

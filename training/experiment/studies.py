@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ecg.sampler import course
 from ecg.store import load_generator
+from training import forest
 from training.experiment.cell import Cell, cell
 from training.experiment.compare import Compared, Reader, compare, holm, reader
 from training.generators import METHODS
+from training.serving_cost import measure_models
 from training.shards import CODES, load
 from training.subsets import subset
 from training.train_autoencoder import whole_segments
 from training.train_classifier import CHOOSE, REPORT, TRAIN
+from training.tstr import untrained
 
 REAL = "real"
+ROUNDS = 15  # of each network's turns, where its cost is measured
 Arms = Mapping[str, Sequence[Cell]]  # a cell a seed
 
 
@@ -242,9 +247,22 @@ def networks(bench: Bench) -> dict[str, Any]:
         ]
     return {
         "screened": screened,
+        "cost": served(bench, c.names),
         "finalists": finalists,
         "final": bench.compared(arms, reference=f"{finalists[0]}, real"),
     }
+
+
+def served(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
+    """What each network costs to serve, on this machine at the moment; of a forest there is none to
+    export."""
+    t = bench.config.training
+    n_outputs = 1 + len(bench.reader(CHOOSE[0]).statements)
+    torch.manual_seed(0)
+    models = {
+        name: untrained(t.preset, name, {}, n_outputs) for name in names if name != forest.NAME
+    }
+    return {name: asdict(one) for name, one in measure_models(models, ROUNDS).items()}
 
 
 def generators(bench: Bench) -> dict[str, Any]:
