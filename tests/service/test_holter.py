@@ -180,6 +180,7 @@ def test_a_client_that_hangs_up_on_a_long_record_frees_its_work(
     assert "never retrieved" not in service.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_long_record_has_more_time_than_a_short_one(tmp_path: Path) -> None:
     """A body of kilobytes, so that what takes its time is the work and not the upload."""
     body = as_body(np.zeros((3, 250 * 86_400), "<i2"), packed=True)

@@ -136,7 +136,10 @@ def test_what_was_accepted_is_answered_before_the_service_ends(
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("surroundings", [{}, {"BENTOML_CONTAINERIZED": "true"}], ids=str)
+IN_A_CONTAINER = pytest.param({"BENTOML_CONTAINERIZED": "true"}, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("surroundings", [{}, IN_A_CONTAINER], ids=str)
 def test_a_killed_worker_takes_only_its_own_requests_with_it(
     tmp_path: Path, record: Record, surroundings: dict[str, str]
 ) -> None:
