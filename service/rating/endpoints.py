@@ -7,7 +7,6 @@ the personal link, which browsers send to nobody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -48,7 +47,7 @@ async def get_ecg(request: Request) -> Response:
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
         rater, study = await _who(request)
         position = _position(request.query_params.get("position", ""))
-        return await _in_thread(request, _ecg, request, study, rater, position)
+        return await asyncio.to_thread(_ecg, request, study, rater, position)
 
     return await answer(request, "rate", work)
 
@@ -68,8 +67,8 @@ async def _post(request: Request, undoing: bool) -> Response:
         if len(body) > MAX_ANSWER:
             raise TooLargeError(f"an answer of more than {MAX_ANSWER >> 10} KiB")
         given = answers.read_given(bytes(body), undoing)
-        kept = await _in_thread(
-            request, _rating(request), lambda engine: answers.keep(engine, rater.id, given)
+        kept = await asyncio.to_thread(
+            _rating(request), lambda engine: answers.keep(engine, rater.id, given)
         )
         said = {"presentation": given.presentation, "revision": kept.revision}
         return await _progress(request, study, rater, {**said, "stands": kept.stands})
@@ -83,18 +82,18 @@ async def _who(request: Request) -> tuple[Rater, Study]:
     rating = _rating(request)
     found = None
     if scheme.lower() == "bearer":
-        found = await _in_thread(request, rating.caller, token.strip())
+        found = await asyncio.to_thread(rating.caller, token.strip())
     if found is None:
         raise problems.no_rater(NO_RATER)
     rater, caller = found
     request.state.caller = caller  # where nobody was asked at the door
-    study = await _in_thread(request, rating, lambda engine: studies.find(engine, rater.study))
+    study = await asyncio.to_thread(rating, lambda engine: studies.find(engine, rater.study))
     return rater, study
 
 
 async def _progress(request: Request, study: Study, rater: Rater, more: dict[str, Any]) -> Response:
-    found = await _in_thread(
-        request, _rating(request), lambda engine: studies.progress(engine, rater.id)
+    found = await asyncio.to_thread(
+        _rating(request), lambda engine: studies.progress(engine, rater.id)
     )
     value = {**showing.so_far(study, rater, found), **more}
     return padded(value, SMALL_BLOCK, request.state.request_id)
@@ -120,7 +119,3 @@ def _position(text: str) -> int:
 
 def _rating(request: Request) -> Rating:
     return request.app.state.rating
-
-
-async def _in_thread(request: Request, work: Callable[..., Any], *args: Any) -> Any:
-    return await request.app.state.engine.in_thread(work, *args)

@@ -109,7 +109,7 @@ async def post_create(request: Request) -> Response:
 
         try:
             async with _rating(request).make:
-                ecgs, made_with = await _engine(request).in_thread(make)
+                ecgs, made_with = await asyncio.to_thread(make)
         except material.Unsuitable as error:
             raise UnservableError(str(error)) from None
         study = await _in_thread(
@@ -277,4 +277,4 @@ def _rating(request: Request) -> Rating:
 async def _in_thread(request: Request, work: Callable[[Any], T]) -> T:
     """`work` with the database."""
     rating = _rating(request)
-    return await _engine(request).in_thread(lambda: rating(work))
+    return await asyncio.to_thread(lambda: rating(work))
