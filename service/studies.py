@@ -163,8 +163,9 @@ def _list(asked: argparse.Namespace) -> int:
         for one, n in zip(study.plan["generators"], study.plan["generated"].values(), strict=True):
             kinds += f", {n} {one['source']}"
         print(f"{study.id}  {state}  {study.mode}  {kinds}  {study.name}")
+        progress = studies.progress_of_all(engine, study.id)
         for rater in studies.raters_of(engine, study.id):
-            found = studies.progress(engine, rater.id)
+            found = progress[rater.id]
             more = "".join(
                 f", {word}"
                 for word, true in (("simulated", rater.simulated), ("link ended", rater.revoked))

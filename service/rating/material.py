@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ecg.card import GeneratorCard
-from ecg.generated import LABEL_OF, twelve_leads
+from ecg.generated import LABEL_OF
 from ecg.generation import generate
 from ecg.leads import LEADS
 from ecg.prepare import Preparation, condition, cut
@@ -127,20 +127,28 @@ def gather(
 
 
 def common_preparation(generators: Mapping[str, Generator]) -> Preparation:
-    """Errors: Unsuitable where they have different ones."""
+    """Errors: Unsuitable where they have different ones, or could not be told apart."""
+    sources = [source_of(one.card) for one in generators.values()]
+    if len(set(sources)) < len(sources):
+        raise Unsuitable(f"two of the generators are the same one, {sources[0]}: name each once")
     found = {one.card.preparation for one in generators.values()}
     if len(found) > 1:
         raise Unsuitable("the generators were trained on different preparations: one study each")
     return next(iter(found), Preparation())
 
 
-def prepared(sig: np.ndarray, fs: float, preparation: Preparation) -> np.ndarray | None:
-    """float16 mV [8, n_samples] of an ECG [12, time]; None where a lead or a part of the time is
-    missing or unusable."""
+def usable(sig: np.ndarray, fs: float, preparation: Preparation) -> np.ndarray | None:
+    """mV [8, n_samples] of a real ECG [12, time], resampled and not yet prepared; None where a lead
+    or a part of the time is missing or too poor."""
     segments = cut(Record(sig, fs, LEADS), preparation)
     if segments.n_valid[0] < preparation.n_samples or not segments.lead_mask[0].all():
         return None
-    ready = condition(segments.sig[:1], segments.n_valid[:1], preparation)[0]
+    return segments.sig[0]
+
+
+def prepared(sig: np.ndarray, preparation: Preparation) -> np.ndarray:
+    """float16 mV [n, 8, n_samples] of as many at the preparation's fs."""
+    ready = condition(sig, np.full(len(sig), sig.shape[-1]), preparation)
     return (ready * np.float32(preparation.scale_mv)).astype(np.float16)
 
 
@@ -155,7 +163,7 @@ def _real(plan: Plan, real: RealSet, preparation: Preparation) -> Iterator[Ecg]:
             patient = real.patient[row]
             if patient in taken or not has(label, real.present[row], real.substrate[row]):
                 continue
-            sig = prepared(real.sig[row], real.fs, preparation)
+            sig = usable(real.sig[row], real.fs, preparation)
             if sig is None:
                 continue
             order.remove(row)
@@ -168,7 +176,7 @@ def _real(plan: Plan, real: RealSet, preparation: Preparation) -> Iterator[Ecg]:
                 "present": list(real.present[row]),
                 "substrate": real.substrate[row],
             }
-            yield Ecg(REAL, label, origin, sig)
+            yield Ecg(REAL, label, origin, prepared(sig[None], preparation)[0])
         if n:
             raise Unsuitable(
                 f"the real set lacks {n} usable ECGs of other patients that show {label}: take a "
@@ -188,17 +196,13 @@ def _generated(plan: Plan, generator: Generator, number: int) -> Iterator[Ecg]:
     for start in range(0, n, MAKE_AT_ONCE):
         rows = range(start, min(start + MAKE_AT_ONCE, n))
         asked = [labels_of(claimed[row]) for row in rows]
-        for row, labels, sig in zip(
-            rows, asked, twelve_leads(generate(generator, asked, rows, seed)), strict=True
-        ):
-            ready = prepared(sig, card.fs, card.preparation)
-            if ready is None:  # the same gate as for a real one, and the same end
-                raise Unsuitable(
-                    f"{source_of(card)} made an ECG of {claimed[row]} that is no ECG to look at: "
-                    "take another seed, or another generator"
-                )
+        sig = generate(generator, asked, rows, seed)
+        if not np.isfinite(sig).all():
+            raise Unsuitable(f"{source_of(card)} made an ECG whose samples are no numbers")
+        # as it comes: whether it is an ECG at all is the raters' to say
+        for row, labels, one in zip(rows, asked, prepared(sig, card.preparation), strict=True):
             origin = {"sha256": card.sha256, "seed": seed, "row": row, "labels": asdict(labels)}
-            yield Ecg(source_of(card), claimed[row], origin, ready)
+            yield Ecg(source_of(card), claimed[row], origin, one)
 
 
 def packed(sig: np.ndarray) -> bytes:

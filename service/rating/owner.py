@@ -204,8 +204,9 @@ def _list(engine: Any) -> list[dict[str, Any]]:
 
 def _told(engine: Any, study: Study) -> dict[str, Any]:
     raters = []
+    progress = studies.progress_of_all(engine, study.id)
     for rater in studies.raters_of(engine, study.id):
-        found = studies.progress(engine, rater.id)
+        found = progress[rater.id]
         raters.append(
             {
                 **{k: v for k, v in asdict(rater).items() if k != "study"},

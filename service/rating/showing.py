@@ -1,14 +1,12 @@
 """What a rater's page is told of a presentation: the same of every ECG, but for its picture.
 
-A body is filled up with random characters to a whole number of blocks, so that neither its length
-nor that of a packed copy says anything; nothing of an ECG's or a study's ids, source or origin is
-in it, and a repeat is told as what it repeats was.
+A body is filled up to a whole number of blocks, so that its length says nothing (and proxies are
+told not to pack it, since that length would); nothing of an ECG's id, source or origin is in it,
+and a repeat is told as what it repeats was.
 """
 
 from __future__ import annotations
 
-import base64
-import os
 from dataclasses import asdict
 from typing import Any
 
@@ -31,9 +29,7 @@ SMALL_BLOCK = 2**12  # where there is no picture
 def padded(value: dict[str, Any], block: int, request_id: str) -> Response:
     """JSON that is a multiple of the block long, whatever it says."""
     body = orjson.dumps({**value, "request_id": request_id, "filling": ""})
-    lacks = -len(body) % block
-    filling = base64.b64encode(os.urandom(lacks)).decode()[:lacks]  # it cannot be packed
-    body = orjson.dumps({**value, "request_id": request_id, "filling": filling})
+    body = body[:-2] + b"." * (-len(body) % block) + body[-2:]
     headers = {"X-Request-ID": request_id, "Cache-Control": "no-store, no-transform"}
     return Response(body, headers=headers, media_type="application/json")
 

@@ -187,16 +187,44 @@ def raters_of(engine: sa.Engine, study: str) -> list[Rater]:
 
 
 def progress(engine: sa.Engine, rater: str) -> Progress:
+    return _progress(engine, RATERS.c.id == rater).get(rater, Progress(0, [], None))
+
+
+def progress_of_all(engine: sa.Engine, study: str) -> dict[str, Progress]:
+    """Of each of the study's raters."""
+    return _progress(engine, RATERS.c.study == study)
+
+
+def _progress(engine: sa.Engine, of: sa.ColumnElement[bool]) -> dict[str, Progress]:
+    shown = sa.select(PRESENTATIONS.c.id, PRESENTATIONS.c.position, PRESENTATIONS.c.rater)
+    shown = shown.join(RATERS).where(of).order_by(PRESENTATIONS.c.position)
+    said = sa.select(*(ANSWERS.c[name] for name in _SAID))
+    said = said.join(PRESENTATIONS).join(RATERS).where(of)
     with engine.connect() as connection:
-        asked = sa.select(PRESENTATIONS.c.id, PRESENTATIONS.c.position)
-        shown = connection.execute(
-            asked.where(PRESENTATIONS.c.rater == rater).order_by(PRESENTATIONS.c.position)
-        ).all()
-        standing_at = _standing(connection, [row.id for row in shown])
-        newest = _newest(connection, [row.id for row in shown if row.id in standing_at])
-    answered = [row.position for row in shown if row.id in standing_at]
-    last = next((row.position for row in shown if row.id == newest), None)
-    return Progress(len(shown), answered, last)
+        given: dict[str, list[Revision]] = {}
+        when: dict[str, datetime] = {}
+        for one in connection.execute(said):
+            answer = None if one.undone else {}
+            given.setdefault(one.presentation, []).append(
+                Revision(one.revision, one.based_on, answer)
+            )
+            when[one.presentation] = max(one.created, when.get(one.presentation, one.created))
+        rows: dict[str, list[sa.Row[Any]]] = {}
+        for row in connection.execute(shown):
+            rows.setdefault(row.rater, []).append(row)
+    stands = {one for one, some in given.items() if standing(some).answer is not None}
+    return {rater: _of_rater(some, stands, when) for rater, some in rows.items()}
+
+
+_SAID = ("presentation", "revision", "based_on", "undone", "created")
+
+
+def _of_rater(rows: list[sa.Row[Any]], stands: set[str], when: dict[str, datetime]) -> Progress:
+    answered = [row for row in rows if row.id in stands]
+    newest = max(answered, key=lambda row: when[row.id], default=None)
+    return Progress(
+        len(rows), [row.position for row in answered], newest.position if newest else None
+    )
 
 
 @dataclass(frozen=True)
@@ -251,17 +279,6 @@ def _shown(
         }
         for position, one in enumerate(shown)
     ]
-
-
-def _standing(connection: sa.Connection, presentations: list[str]) -> set[str]:
-    """Those with an answer that stands."""
-    found = revisions_of(connection, presentations)
-    return {one for one, some in found.items() if standing(some).answer is not None}
-
-
-def _newest(connection: sa.Connection, presentations: list[str]) -> str | None:
-    asked = sa.select(ANSWERS.c.presentation).where(ANSWERS.c.presentation.in_(presentations))
-    return connection.execute(asked.order_by(ANSWERS.c.created.desc())).scalars().first()
 
 
 def _hash(secret: str) -> bytes:

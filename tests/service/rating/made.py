@@ -1,5 +1,4 @@
-"""Studies made in a moment: a generator of kilobytes, `real` ECGs of no patient, programs that
-rate."""
+"""Studies made in a moment: a generator of kilobytes, real ECGs multiplied, programs that rate."""
 
 from __future__ import annotations
 
@@ -15,8 +14,10 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from ecg.formats import Hints, read
 from ecg.generated import twelve_leads, write_npz
 from ecg.labels import Labels
+from ecg.leads import INDEPENDENT_LEADS, LEADS
 from ecg.store import Generator, load_generator
 from service.rating import answers, material, studies
 from service.rating.answers import Given, Kept
@@ -24,9 +25,10 @@ from service.rating.material import RealSet, read_real
 from service.rating.plan import Plan
 from service.rating.studies import Rater, Study
 from service.rating.tables import ITEMS, PRESENTATIONS
+from tests.conftest import PTB_XL, wfdb_files
 from tests.ecg import fake_generator
 
-LABELS = {"NORM": 1, "AFIB": 1}
+MIX = {"NORM": 1, "AFIB": 1}
 N_SAMPLES = 1000
 
 
@@ -37,11 +39,18 @@ def generator(version: str = "0.0.7") -> Generator:
         return load_generator(stored, "cpu")
 
 
+@cache
+def recorded() -> np.ndarray:
+    """mV [4, 8, 1000] of the records in tests/data."""
+    names = [LEADS.index(lead) for lead in INDEPENDENT_LEADS]
+    return np.stack([read(wfdb_files(name), Hints())[0].sig[names, :1000] for name in PTB_XL])
+
+
 def beats(rng: np.random.Generator) -> np.ndarray:
-    """mV [8, 1000] with a regular beat, and noise of its own."""
-    phase = (np.arange(N_SAMPLES) + rng.integers(80)) % int(rng.integers(70, 95))
-    beat = np.exp(-(((phase - 40) / 1.6) ** 2)) + 0.25 * np.exp(-(((phase - 60) / 6) ** 2))
-    return (rng.uniform(0.6, 1.3, (8, 1)) * beat + rng.normal(0, 0.01, (8, N_SAMPLES))).astype("f4")
+    """mV [8, 1000]: one of them, turned and scaled, so that no two are the same."""
+    one = recorded()[rng.integers(len(PTB_XL))]
+    turned = np.roll(one, int(rng.integers(N_SAMPLES)), axis=1) * rng.uniform(0.8, 1.2)
+    return (turned + rng.normal(0, 0.004, one.shape)).astype(np.float32)
 
 
 def real_npz(n: int, synthetic: bool = False) -> bytes:
@@ -66,7 +75,7 @@ def real_set(n: int = 60) -> RealSet:
 
 
 def plan(**changes: Any) -> Plan:
-    given = dict(name="A study", labels=LABELS, generated={"ldm": 10}, real=10, seed=7)
+    given = dict(name="A study", labels=MIX, generated={"ldm": 10}, real=10, seed=7)
     return Plan.model_validate({**given, **changes})
 
 

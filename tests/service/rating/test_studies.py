@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 from pydantic import ValidationError
 
+from ecg.generated import twelve_leads
 from ecg.prepare import Preparation
 from service.rating import material, studies
-from service.rating.material import Unsuitable, gather, prepared, read_real, unpacked
+from service.rating.material import Unsuitable, gather, prepared, read_real, unpacked, usable
 from service.rating.plan import Plan, in_words, labels_of, parsed, shares
 from service.rating.tables import ITEMS
 from tests.service.rating.made import beats, generator, plan, real_npz, real_set, shown_to, study
@@ -60,19 +61,24 @@ def test_each_ecg_says_where_it_is_from(engine: sa.Engine) -> None:
 
 
 def test_real_and_generated_are_prepared_alike(rng) -> None:
-    """Whatever their source: a baseline is removed, samples are as coarse, and no lead may lack."""
-    sig = material.twelve_leads(beats(rng)[None])[0]
-    one = prepared(sig + np.float32(3.0), 100.0, Preparation())
-    other = prepared(sig, 100.0, Preparation())
-    assert one is not None and other is not None and one.dtype == np.float16
-    assert np.abs(one.astype(float) - other).max() < 0.01
-    lacking = sig.copy()
-    lacking[7] = 0
-    assert prepared(lacking, 100.0, Preparation()) is None
-    assert prepared(sig[:, :900], 100.0, Preparation()) is None
+    """Whatever their source: a baseline is removed, and samples are as coarse."""
+    sig = beats(rng)[None]
+    one, other = (prepared(sig + np.float32(mv), Preparation()) for mv in (0.0, 3.0))
+    assert one.dtype == np.float16 and np.abs(one.astype(float) - other).max() < 0.01
     for ecg in gather(plan(), {"ldm": generator()}, real_set()):
         assert (ecg.sig.dtype, ecg.sig.shape) == (np.float16, (8, 1000))
         assert np.array_equal(unpacked(material.packed(ecg.sig)), ecg.sig)
+        again = prepared(ecg.sig[None].astype(np.float32), Preparation())[0]
+        assert np.abs(again.astype(float) - ecg.sig).max() < 0.1, "it was prepared already"
+
+
+def test_a_real_ecg_is_whole_or_not_taken(rng) -> None:
+    sig = twelve_leads(beats(rng)[None])[0]
+    assert np.array_equal(usable(sig, 100.0, Preparation())[:2], sig[:2])
+    lacking = sig.copy()
+    lacking[7] = 0
+    assert usable(lacking, 100.0, Preparation()) is None
+    assert usable(sig[:, :900], 100.0, Preparation()) is None
 
 
 @pytest.mark.parametrize(
