@@ -7,10 +7,10 @@ ECGs, real and generated each among themselves, with all that was said of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtri
 
 N_RESAMPLES = 2000
 LEVEL = 0.95
@@ -96,12 +96,7 @@ def _accuracy(n: np.ndarray) -> np.ndarray:
 def _d_prime(n: np.ndarray) -> np.ndarray:
     hits = (n[:, 3] + 0.5) / (n[:, 2] + n[:, 3] + 1)
     alarms = (n[:, 1] + 0.5) / (n[:, 0] + n[:, 1] + 1)
-    return _z(hits) - _z(alarms)
-
-
-def _z(p: np.ndarray) -> np.ndarray:
-    inverse = NormalDist().inv_cdf
-    return np.array([inverse(one) for one in p.tolist()])
+    return ndtri(hits) - ndtri(alarms)
 
 
 _STATISTICS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {

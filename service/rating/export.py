@@ -124,7 +124,7 @@ def files(found: Export) -> dict[str, bytes]:
     """File name -> content."""
     tables = _tables(found)
     arrays: dict[str, np.ndarray] = {
-        "study": np.array(json.dumps(found.study, sort_keys=True)),
+        "study": np.array(json.dumps(found.study)),
         "sig": found.sig,
         "data": twelve_leads(found.sig.astype(np.float32)).transpose(0, 2, 1),
         "fs": np.array(found.study["fs"], dtype=np.float64),

@@ -231,4 +231,4 @@ def described(
 
 
 def in_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"))

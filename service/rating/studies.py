@@ -197,9 +197,9 @@ def progress_of_all(engine: sa.Engine, study: str) -> dict[str, Progress]:
 
 def _progress(engine: sa.Engine, of: sa.ColumnElement[bool]) -> dict[str, Progress]:
     shown = sa.select(PRESENTATIONS.c.id, PRESENTATIONS.c.position, PRESENTATIONS.c.rater)
-    shown = shown.join(RATERS).where(of).order_by(PRESENTATIONS.c.position)
+    shown = shown.join_from(PRESENTATIONS, RATERS).where(of).order_by(PRESENTATIONS.c.position)
     said = sa.select(*(ANSWERS.c[name] for name in _SAID))
-    said = said.join(PRESENTATIONS).join(RATERS).where(of)
+    said = said.select_from(ANSWERS.join(PRESENTATIONS).join(RATERS)).where(of)
     with engine.connect() as connection:
         given: dict[str, list[Revision]] = {}
         when: dict[str, datetime] = {}

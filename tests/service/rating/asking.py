@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -27,13 +27,22 @@ def door(url: str, **settings: Any) -> Door:
 class Asking:
     """One loop's client, as a worker's is one loop; `token` goes with each request."""
 
+    opened: ClassVar[list[Asking]] = []  # to be closed after the test
+
     def __init__(self, door: Door, token: str = "") -> None:
+        Asking.opened.append(self)
+        self._door = door
         self._runner = asyncio.Runner()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         transport = httpx.ASGITransport(door)
         self._client = httpx.AsyncClient(
             transport=transport, base_url="http://ecg.example", headers=headers, timeout=60
         )
+
+    def close(self) -> None:
+        self.run(self._client.aclose())
+        self._door.edge.state.rating.close()
+        self._runner.close()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(work)

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from service.database import connect, upgrade
+from tests.service.rating.asking import Asking
 
 
 @pytest.fixture(scope="package")
@@ -34,3 +35,11 @@ def engine(url: str) -> Iterator[sa.Engine]:
     engine = connect(url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Whoever asked hangs up."""
+    yield
+    while Asking.opened:
+        Asking.opened.pop().close()
