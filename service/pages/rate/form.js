@@ -2,7 +2,7 @@
 
 import { el } from "./element.js";
 
-const SURE = [[3, "certain"], [2, "fairly sure"], [1, "a guess"]];
+const SURE = [[3, "certain"], [2, "likely"], [1, "guess"]];
 
 export const DEFECTS = [
   ["p_wave", "P wave", "p"], ["pr", "PR interval", "i"], ["qrs", "QRS", "q"], ["st_t", "ST/T", "t"],
@@ -73,7 +73,7 @@ export function questions(root, mode, { submit, undo, armed, marked }) {
   const marking = el("fieldset", { class: "ask defects" }, el("legend", {}, "Defects, if any"),
     el("div", { class: "choices" }, ...kinds), hint);
 
-  const comment = el("textarea", { id: "comment", rows: "2", maxlength: "2000", autocomplete: "off",
+  const comment = el("textarea", { id: "comment", rows: "1", maxlength: "2000", autocomplete: "off",
     "aria-keyshortcuts": "/" });
   const save = el("button", { type: "submit", class: "button", "aria-keyshortcuts": "Enter" },
     "Save and next ", el("kbd", {}, "Enter"));

@@ -13,15 +13,15 @@ const MOVES = [
   ["?", "this list; Esc closes it"],
 ];
 const SINGLE = [
-  ["A S D", "real: certain, fairly sure, a guess"],
-  ["J K L", "generated: a guess, fairly sure, certain"],
+  ["A S D", "real: certain, likely, a guess"],
+  ["J K L", "generated: a guess, likely, certain"],
   ["Y N U", "the label: yes, no, unsure"],
   ["1 to 5", "plausibility: impossible to as from a patient"],
 ];
 const PAIRS = [
-  ["A S D", "the first is better: certain, fairly sure, a guess"],
+  ["A S D", "the first is better: certain, likely, a guess"],
   ["G", "no difference"],
-  ["J K L", "the second is better: a guess, fairly sure, certain"],
+  ["J K L", "the second is better: a guess, likely, certain"],
 ];
 
 function list(rows) {
@@ -40,6 +40,8 @@ export function helpOf(mode) {
       ...(mode === "pairs" ? [] : [el("section", {}, el("h3", {}, "Defects"), list(defects),
         el("p", { class: "hint" }, "Choose one, then click on the print where it is: once, or as "
           + "often as it is there. The same key again takes it back."))])),
+    el("p", { class: "hint" }, "All ECGs, whatever their source, are prepared and drawn alike: 12 leads "
+      + "at 100 Hz; III and the augmented leads follow from I and II."),
     el("form", { method: "dialog" }, el("button", { class: "button", autofocus: true }, "Close")),
   ];
 }

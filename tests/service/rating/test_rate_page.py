@@ -365,6 +365,7 @@ def test_calipers_measure_on_any_size(browser: Browser, home: str, engine: sa.En
                 page.keyboard.press("Escape")
                 assert page.locator("#measured").inner_text() == ""
                 page.keyboard.press("+")
+                page.locator(".paper").evaluate("e => { e.scrollLeft = 0; }")
                 assert page.locator(".sheet").bounding_box()["width"] > 1.4 * wide
 
 
@@ -377,13 +378,17 @@ def test_a_tablet_answers_by_touch(
         page = go(context, home, token)
         assert fits(page)
         for name in (re.compile("^Real.*certain"), re.compile("^Unsure"), re.compile("^4"),
-                     re.compile("^ST/T")):  # fmt: skip
+                     re.compile("^ST.T")):  # fmt: skip
             page.get_by_role("button", name=name).tap()
         page.touchscreen.tap(*at(page, 100, 30))
         assert page.locator(".mark").count() == 1
         page.get_by_role("button", name="Save and next").tap()
         (row,) = until(engine, page, 1)
         assert page.locator(".choice").evaluate_all("all => all.every(e => e.offsetHeight >= 32)")
+        inside = "all => all.every(e => e.scrollWidth <= e.clientWidth)"
+        assert page.locator(".choice").evaluate_all(inside)
+        ends = page.get_by_role("button", name="Save and next").bounding_box()
+        assert ends["y"] + ends["height"] <= size[1], "without scrolling"
     (mark,) = json.loads(row.given)["defects"]
     assert mark["kind"] == "st_t" and mark["lead"] in LEADS
 
