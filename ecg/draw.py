@@ -78,21 +78,9 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The drawing: paper in mm, primitives from back to front, and the same in words; `shaded` says
-    what the shades say."""
-
-    width: float
-    height: float
-    primitives: tuple[Lines | Text | Band, ...]
-    title: str
-    description: str
-    shaded: str = ""
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """One lead's place: its row, and from when to when (s, in the record) at which x (mm)."""
+class Strip:
+    """One lead's place: its row, ROW_MM high from `top` on, and from when to when (s, in the
+    record) at which x (mm)."""
 
     lead: str
     row: int
@@ -100,6 +88,24 @@ class _Strip:
     start_s: float
     end_s: float
     first: bool  # of its row
+
+    @property
+    def top(self) -> float:
+        return HEADER_MM + self.row * ROW_MM
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The drawing: paper in mm, primitives from back to front, and the same in words; `strips` is
+    where each lead lies; `shaded` says what the shades say."""
+
+    width: float
+    height: float
+    primitives: tuple[Lines | Text | Band, ...]
+    title: str
+    description: str
+    strips: tuple[Strip, ...]
+    shaded: str = ""
 
 
 def print_svg(
@@ -116,12 +122,16 @@ def print_svg(
     Raises:
         UnservableError: `start_s` does not lie in the record.
     """
-    page = layout(record, title, start_s, shade)
+    return svg_of(layout(record, title, start_s, shade))
+
+
+def svg_of(page: Layout) -> str:
+    """A layout as an SVG document."""
     w, h = f"{page.width:g}", f"{page.height:g}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}mm" '
         f'height="{h}mm" role="img"'
-        + (f" data-shaded={quoteattr(page.shaded)}>" if shade else ">"),
+        + (f" data-shaded={quoteattr(page.shaded)}>" if page.shaded else ">"),
         f"<title>{escape(page.title)}</title><desc>{escape(page.description)}</desc>",
         f'<rect width="{w}" height="{h}" fill="{PAPER}"/>',
         '<g fill="none" stroke-linejoin="round" font-family="Arial, Helvetica, sans-serif">',
@@ -170,9 +180,14 @@ def print_png(
 
 
 def layout(
-    record: Record, title: str = "", start_s: float = 0.0, shade: Shade | None = None
+    record: Record,
+    title: str = "",
+    start_s: float = 0.0,
+    shade: Shade | None = None,
+    filtered: str = "no filter",
 ) -> Layout:
-    """Where everything goes, in mm. Arguments and errors as in `print_svg`."""
+    """Where everything goes, in mm. Arguments and errors as in `print_svg`; filtered: what was done
+    to the samples before, for the footer."""
     if not 0.0 <= start_s < record.duration_s:
         raise UnservableError("must lie in the record: at least 0, less than its length", "start_s")
     given_sig, at = _near(record, start_s)
@@ -204,7 +219,7 @@ def layout(
     title = title or "Electrocardiogram"
     cut = title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 3] + "..."
     extent = f"{start_s:g} to {end_s:g} s of {record.duration_s:g} s"
-    footer = f"25 mm/s   10 mm/mV   {record.fs:g} Hz   no filter   {extent}"
+    footer = f"25 mm/s   10 mm/mV   {record.fs:g} Hz   {filtered}   {extent}"
     if derived := [name for name in shown if name not in given]:
         footer += f"   derived: {', '.join(derived)}"
     if end_s - start_s < STRIP_S and len({s.start_s for s in strips}) > 1:
@@ -222,7 +237,8 @@ def layout(
     if shade:
         description = f"{description} Shaded, darker is more. {shade.words()}"
     told = " ".join(description.split())
-    return Layout(width, height, tuple(primitives), title, told, shade.words() if shade else "")
+    shaded = shade.words() if shade else ""
+    return Layout(width, height, tuple(primitives), title, told, tuple(strips), shaded)
 
 
 def _near(record: Record, start_s: float) -> tuple[np.ndarray, int]:
@@ -235,7 +251,7 @@ def _near(record: Record, start_s: float) -> tuple[np.ndarray, int]:
     return record.piece(first, min(last, record.n_samples)), first
 
 
-def _strips(known: Sequence[str], start_s: float, end_s: float) -> list[_Strip]:
+def _strips(known: Sequence[str], start_s: float, end_s: float) -> list[Strip]:
     """Each lead's place, row by row: 3 x 4 and a long strip, or whole rows for a few leads.
 
     The columns follow each other in time, as on a cart; where less than 10 s are left, a later
@@ -243,7 +259,7 @@ def _strips(known: Sequence[str], start_s: float, end_s: float) -> list[_Strip]:
     """
     left = MARGIN_MM + PULSE_MM
     if len(known) <= FEW_LEADS:
-        return [_Strip(name, row, left, start_s, end_s, True) for row, name in enumerate(known)]
+        return [Strip(name, row, left, start_s, end_s, True) for row, name in enumerate(known)]
     columns = [c for c in COLUMNS if any(name in known for name in c)]
     span = STRIP_S / len(columns)
     strips = []
@@ -253,29 +269,29 @@ def _strips(known: Sequence[str], start_s: float, end_s: float) -> list[_Strip]:
         for j, (k, name) in enumerate(row):
             begin = max(start_s, min(start_s + k * span, end_s - span))
             x = left + k * span * MM_PER_S
-            strips.append(_Strip(name, n_rows, x, begin, min(begin + span, end_s), j == 0))
+            strips.append(Strip(name, n_rows, x, begin, min(begin + span, end_s), j == 0))
         n_rows += bool(row)
     rhythm = next((name for name in RHYTHM_LEADS if name in known), known[0])
-    return [*strips, _Strip(rhythm, n_rows, left, start_s, end_s, True)]
+    return [*strips, Strip(rhythm, n_rows, left, start_s, end_s, True)]
 
 
-def _bands(shade: Shade, strips: Sequence[_Strip]) -> list[Band]:
+def _bands(shade: Shade, strips: Sequence[Strip]) -> list[Band]:
     """Behind the traces, as long as each is shown."""
     return [
-        _band(strip, s, HEADER_MM + strip.row * ROW_MM + (ROW_MM - BAND_MM) / 2, BAND_MM)
+        _band(strip, s, strip.top + (ROW_MM - BAND_MM) / 2, BAND_MM)
         for strip in strips
         for s in shade.stretches(strip.lead, strip.start_s, strip.end_s)
     ]
 
 
-def _band(strip: _Strip, stretch: tuple[float, float, str], y: float, height: float) -> Band:
+def _band(strip: Strip, stretch: tuple[float, float, str], y: float, height: float) -> Band:
     begin_s, end_s, colour = stretch
     x = strip.x + (begin_s - strip.start_s) * MM_PER_S
     return Band(x, y, (end_s - begin_s) * MM_PER_S, height, colour, strip.lead)
 
 
 def _legend(
-    shade: Shade, strips: Sequence[_Strip], top: float, start_s: float, end_s: float
+    shade: Shade, strips: Sequence[Strip], top: float, start_s: float, end_s: float
 ) -> tuple[list[Lines | Text | Band], float]:
     """Under the rows: the map, where traces show their leads in part alone, and what the shades
     mean; and at which y it ends. The map's time is that of the long strip above it."""
@@ -287,7 +303,7 @@ def _legend(
     if with_map:
         top += 2.0
         for row, lead in enumerate(leads):
-            y, strip = top + row * MAP_MM, _Strip(lead, row, left, start_s, end_s, True)
+            y, strip = top + row * MAP_MM, Strip(lead, row, left, start_s, end_s, True)
             for stretch in shade.stretches(lead, start_s, end_s):
                 out.append(_band(strip, stretch, y, MAP_MM))
             out.append(Text(left - 1.5, y + MAP_MM - 0.9, TEXT_MM, lead, right=True))
@@ -318,12 +334,12 @@ def _grid(n_rows: int) -> list[Lines | Text]:
 
 
 def _row(
-    strips: Sequence[_Strip], shown: dict[str, np.ndarray], fs: float, origin: int
+    strips: Sequence[Strip], shown: dict[str, np.ndarray], fs: float, origin: int
 ) -> list[Lines | Text]:
     """A row's calibration mark, traces, lead names, and marks between them; origin: which of the
     record's samples is the first that is given."""
     traces = [_trace(s, shown[s.lead], fs, origin) for s in strips]
-    top = HEADER_MM + strips[0].row * ROW_MM
+    top = strips[0].top
     baseline = top + ROW_MM / 2 + _shift([y for _, y in traces])
     end, up = 5.0 + PULSE_S * MM_PER_S, PULSE_MV * MM_PER_MV
     pulse = np.array([(0, 0), (5, 0), (5, -up), (end, -up), (end, 0), (PULSE_MM, 0)])
@@ -343,7 +359,7 @@ def _row(
     return out
 
 
-def _trace(strip: _Strip, sig: np.ndarray, fs: float, origin: int) -> tuple[np.ndarray, np.ndarray]:
+def _trace(strip: Strip, sig: np.ndarray, fs: float, origin: int) -> tuple[np.ndarray, np.ndarray]:
     """x in mm on the paper and y in mm above the lead's median, one entry a sample."""
     first = int(np.ceil(strip.start_s * fs - 1e-6))
     last = min(int(np.floor(strip.end_s * fs + 1e-6)) + 1, origin + len(sig))

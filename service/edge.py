@@ -44,6 +44,9 @@ from service.answering import accepted, answer, at, extend, json_response, refus
 from service.audit.trail import Audit
 from service.batcher import QueueFull
 from service.engine import Classification, Engine, Generation, chosen
+from service.rating import endpoints as rating
+from service.rating import owner
+from service.rating.open import Rating
 from service.settings import Settings
 from service.wire.balance import Balance
 
@@ -74,6 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         watching.cancel()
         engine.close()
+        app.state.rating.close()
         if app.state.audit:
             await app.state.audit.close()
         if app.state.tracing:
@@ -91,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.audit = app.state.tracing = None
     app.state.balance = Balance(settings.workers)
+    app.state.rating = Rating(settings)
     app.post(
         "/classify",
         response_model=None,
@@ -127,6 +132,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses=openapi.MODELS_RESPONSES,
         summary="The model cards",
     )(get_models)
+    rating.add_routes(app)
+    owner.add_routes(app)
     pages.add_routes(app)
     openapi.complete(app)
     app.add_route("/{path:path}", anything_else, methods=_ALL_METHODS, include_in_schema=False)

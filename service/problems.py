@@ -125,6 +125,64 @@ def keys_unreachable(whose: str) -> Problem:
     )
 
 
+def no_rater(detail: str) -> Problem:
+    """Who asks as a rater and is none."""
+    return Problem(
+        401,
+        "no-rater",
+        "This link does not open a study",
+        detail,
+        {"WWW-Authenticate": 'Bearer realm="ecg-direnet rating"'},
+    )
+
+
+def no_such_presentation() -> Problem:
+    return Problem(
+        404,
+        "no-such-presentation",
+        "This was not shown to you",
+        "the presentation is not one of this rater's; load the page again",
+    )
+
+
+def another_answer() -> Problem:
+    return Problem(
+        409,
+        "another-answer",
+        "This id is another answer's",
+        "an id stands for one answer, sent once or again; a changed answer needs a new id",
+    )
+
+
+def study_closed() -> Problem:
+    return Problem(
+        409, "study-closed", "The study is closed", "its owner closed it: no answer is taken now"
+    )
+
+
+def study_open() -> Problem:
+    return Problem(
+        409,
+        "study-open",
+        "The study is still open",
+        "what its ECGs are is not told before it is closed; close it first",
+    )
+
+
+def no_such_study() -> Problem:
+    return Problem(404, "no-such-study", "There is no such study", "see the list of studies")
+
+
+def studies_unreachable() -> Problem:
+    return Problem(
+        503,
+        "studies-unreachable",
+        "The studies cannot be read or written",
+        "their database could not be asked; what is not confirmed is not kept: try again",
+        {"Retry-After": "5"},
+    )
+
+
 def late(timeout_s: float) -> Problem:
     return Problem(
         503,
@@ -169,8 +227,8 @@ def not_found() -> Problem:
         404,
         "not-found",
         "There is nothing here",
-        "see / for the page, /docs for the endpoints: /classify, /print, /strip, /synthesize, "
-        "/models, /livez, /readyz, /metrics",
+        "see / for the page, /rate and /studies for rating, /docs for the endpoints: /classify, "
+        "/print, /strip, /synthesize, /models, /livez, /readyz, /metrics",
     )
 
 

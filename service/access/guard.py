@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -17,12 +18,14 @@ from service.access.caller import UNKNOWN, Caller, caller_of
 from service.access.fetched import Fetched, Unreachable
 from service.access.keyring import Key
 from service.access.rates import Rates
-from service.access.scopes import HEALTH, METERED, SESSION, SIGN_OUT, scope_of
+from service.access.scopes import EVERYONE, HEALTH, METERED, RATER, SESSION, SIGN_OUT, scope_of
 from service.access.sessions import Sessions
 from service.access.tokens import BadToken, Tokens
 from service.answering import refused
 from service.audit.trail import Audit, Recorded
 from service.problems import Problem
+from service.rating.endpoints import NO_RATER
+from service.rating.studies import PREFIX
 from service.settings import Settings
 
 _NEEDED = (
@@ -61,7 +64,8 @@ class Guard:
     async def refusal(self, scope: Scope, receive: Receive) -> Response | None:
         """The answer to who may not, or has another way to go; None: let in, and to be `left`."""
         path, wanted = scope["path"], scope_of(scope["path"])
-        if wanted in self._open or (path in HEALTH and scope.get("method") in ("GET", "HEAD")):
+        for_all = path in HEALTH or wanted == EVERYONE
+        if wanted in self._open or (for_all and scope.get("method") in ("GET", "HEAD")):
             return None
         scope.setdefault("state", {})["caller"] = UNKNOWN
         try:
@@ -107,6 +111,8 @@ class Guard:
         text = text.strip()
         if scheme.lower() != "bearer" or not text:
             raise problems.unauthorized(_NEEDED, "invalid_request")
+        if text.startswith(PREFIX) or scope_of(scope["path"]) == RATER:
+            return await self._of_rater(scope, text)
         if self._tokens is None or text.startswith(keyring.PREFIX):
             return await self._of_key(scope, text)
         return self._tokens.known(text) or await self._of_token(scope, text)
@@ -151,6 +157,14 @@ class Guard:
             raise self._failed(scope, f"the token {bad}") from None
         except Unreachable:
             raise problems.keys_unreachable("the tokens' issuer") from None
+
+    async def _of_rater(self, scope: Scope, text: str) -> Caller:
+        """Errors: Problem."""
+        self._not_too_often(scope)  # before the database is asked
+        found = await asyncio.to_thread(self._worker.rating.caller, text)
+        if found is None:
+            raise self._failed(scope, NO_RATER)
+        return found[1]
 
     async def _signed_in(self, scope: Scope, receive: Receive) -> Response:
         """Errors: Problem."""

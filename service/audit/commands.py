@@ -171,13 +171,19 @@ class _writing:
         self._connection.close()
 
 
+_RATING = "studies, raters, rated_ecgs, presentations, answers"
+
+
 def grant(engine: sa.Engine, role: str) -> None:
-    """Give the role what the service needs, in PostgreSQL: to read, and to append to the audit."""
+    """Give the role what the service needs, in PostgreSQL: to read, to append to the audit and to
+    what raters say, to make studies, and to end them and their links."""
     quoted = engine.dialect.identifier_preparer.quote(role)
     with engine.begin() as connection:
         for rights in (
-            "SELECT ON alembic_version, keys, audit, audit_sealed",
-            "INSERT ON audit",
+            f"SELECT ON alembic_version, keys, audit, audit_sealed, {_RATING}",
+            f"INSERT ON audit, {_RATING}",
+            "UPDATE (closed) ON studies",
+            "UPDATE (revoked) ON raters",
         ):
             connection.exec_driver_sql(f"GRANT {rights} TO {quoted}")
 

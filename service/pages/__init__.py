@@ -14,6 +14,8 @@ from service.access.caller import OPEN, caller_of
 
 _FOLDER = Path(__file__).parent
 _INDEX = (_FOLDER / "index.html").read_text()
+_RATE = (_FOLDER / "rate.html").read_text()
+_STUDIES = (_FOLDER / "studies.html").read_text()
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -38,6 +40,8 @@ _DOCS = """<!doctype html>
 def add_routes(app: FastAPI) -> None:
     app.add_route("/", _index, include_in_schema=False)
     app.add_route("/docs", _docs, include_in_schema=False)
+    app.add_route("/rate", _rate, include_in_schema=False)
+    app.add_route("/studies", _studies, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_FOLDER), name="static")
 
 
@@ -57,6 +61,15 @@ async def _index(request: Request) -> Response:
     if caller_of(request.scope) is not OPEN:
         page = page.replace('id="sign-out"', 'id="sign-out" data-offered')
     return HTMLResponse(page, headers=_HEADERS)
+
+
+async def _rate(_: Request) -> Response:
+    """The same for everyone: whose it is stands in the link's fragment, which nobody sends."""
+    return HTMLResponse(_RATE, headers=_HEADERS)
+
+
+async def _studies(_: Request) -> Response:
+    return HTMLResponse(_STUDIES, headers=_HEADERS)
 
 
 async def _docs(_: Request) -> Response:

@@ -1,0 +1,192 @@
+"""Nothing but the picture tells a generated ECG from a real one, or a repeat from a first showing.
+
+A classifier is given everything else that whoever asks can see, and must stay at chance: ids,
+sizes, headers, what is told, and the order. The same classifier finds each of several
+planted leaks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+
+from service.answering import json_response
+from service.rating import showing, studies
+from service.rating.plan import REAL
+from service.rating.studies import Presentation, Study
+from service.rating.tables import ITEMS, PRESENTATIONS
+from tests.service.rating.asking import Asking, door
+from tests.service.rating.made import shown_to, study
+
+BOUND = 0.55
+CHARACTERS = "0123456789abcdef"
+
+
+def observed(answer: httpx.Response, position: int, total: int) -> list[float]:
+    """All of an answer but the picture, as numbers."""
+    told = answer.json()
+    prints, filling = told.pop("prints"), told.pop("filling")
+    ids = told["presentation"] + told["request_id"]
+    values = [float(len(answer.content)), float(len(prints)), position / total]
+    values += [float(CHARACTERS.index(c)) for c in ids]
+    values += [float(told["revision"]), float(told["position"]), float(len(filling) > 0)]
+    values.append(hashed(told["label"]))
+    del told["position"]  # is in already
+    values.append(float(len(json.dumps(told))))
+    headers = {k: v for k, v in answer.headers.items() if k != "x-request-id"}
+    values += [float(len(headers)), float(sum(len(k) + len(v) for k, v in headers.items()))]
+    return [*values, hashed(sorted(headers.items())), hashed(told["strips"])]
+
+
+def hashed(value: Any) -> float:
+    return float(int(hashlib.sha256(json.dumps(value).encode()).hexdigest()[:4], 16))
+
+
+def auroc(seen: np.ndarray, truth: np.ndarray, group: np.ndarray) -> float:
+    """Cross-validated, an ECG in one fold alone. Of leaks either way round, and of orders."""
+    forest = RandomForestClassifier(80, min_samples_leaf=5, random_state=0, n_jobs=1)
+    score = cross_val_predict(
+        forest, seen, truth, groups=group, cv=GroupKFold(5), method="predict_proba"
+    )[:, 1]
+    return float(roc_auc_score(truth, score))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random ids that are the same in each run, so that chance decides once and for all."""
+    rng = random.Random(4)
+    for name in ("service.rating.studies.secrets.token_hex", "service.logs.new_request_id"):
+        monkeypatch.setattr(name, lambda n=16: rng.randbytes(n).hex())
+
+
+@pytest.fixture
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text of another length for each picture: drawing takes long, and is not looked at."""
+    monkeypatch.setattr(showing, "svg_of", lambda page: "x" * page)
+    one = showing.layout(showing.Record(np.zeros((12, 1000), "f4"), 100.0, showing.LEADS))
+
+    class Page(int):
+        strips = one.strips
+
+    def layout(sig: np.ndarray, fs: float, filtered: str) -> Any:
+        return Page(
+            40_000 + int.from_bytes(hashlib.sha256(sig.tobytes()).digest()[:2], "big") % 9000
+        )
+
+    monkeypatch.setattr(showing, "_layout", layout)
+
+
+def gathered(engine: sa.Engine, url: str, made: Study, n_raters: int) -> tuple[np.ndarray, ...]:
+    """What raters see of all their presentations; which of them are generated, which are repeats,
+    and the ECG of each."""
+    one = door(url)
+    seen, generated, repeats, group = [], [], [], []
+    for i in range(n_raters):
+        rater, token = studies.invite(engine, made, f"Program {i}", True)
+        asking = Asking(one, token)
+        rows = shown_to(engine, rater)
+        for position, row in enumerate(rows):
+            seen.append(observed(asking.get(f"/rate/ecg?position={position}"), position, len(rows)))
+            generated.append(row["source"] != "real")
+            repeats.append(row["repeat_of"] is not None)
+            group.append(row["number"])
+    return tuple(map(np.array, (seen, generated, repeats, group)))
+
+
+def test_nothing_but_the_picture_tells_the_source(
+    engine: sa.Engine, url: str, drawn: None, no_picture: None
+) -> None:
+    made = study(engine, real=50, generated={"ldm": 50}, repeats=0.2)
+    seen, generated, repeats, group = gathered(engine, url, made, 5)
+    assert len(seen) == 5 * 120
+    assert auroc(seen, generated, group) <= BOUND
+    assert len(set(seen[:, 0])) == 1, "the same size always"
+    # that it comes late is what makes a repeat: all else must not
+    where = np.array([abs(np.corrcoef(column, seen[:, 2])[0, 1]) > 0.9 for column in spread(seen)])
+    assert where.sum() == 2
+    assert auroc(seen[:, ~where], repeats, group) <= BOUND
+
+
+def spread(seen: np.ndarray) -> np.ndarray:
+    """The columns; those that never change with a little noise, for a correlation."""
+    still = np.all(seen == seen[0], axis=0)
+    return (seen + still * np.random.default_rng(0).random(seen.shape)).T
+
+
+Sources = Callable[[str], bool]  # whether a presentation is of a generated ECG
+
+
+def unpadded(monkeypatch: pytest.MonkeyPatch, generated: Sources) -> None:
+    """Bodies as long as what is in them, and generated ECGs drawn a little finer."""
+    plain = showing.shown
+
+    def finer(study: Study, one: Presentation) -> dict[str, Any]:
+        told = plain(study, one)
+        return {
+            **told,
+            "prints": [text + " " * 4000 * generated(one.id) for text in told["prints"]],
+        }
+
+    monkeypatch.setattr(showing, "shown", finer)
+    monkeypatch.setattr(
+        "service.rating.endpoints.padded",
+        lambda value, block, _: json_response({**value, "filling": "", "request_id": ""}),
+    )
+
+
+def told_what_it_is(monkeypatch: pytest.MonkeyPatch, generated: Sources) -> None:
+    """A field more for one kind of ECG."""
+    plain = showing.shown
+
+    def more(study: Study, one: Presentation) -> dict[str, Any]:
+        return {**plain(study, one), **({"synthetic": True} if generated(one.id) else {})}
+
+    monkeypatch.setattr(showing, "shown", more)
+
+
+def ids_in_order(monkeypatch: pytest.MonkeyPatch, generated: Sources) -> None:
+    """Presentations numbered through by their ECGs' sources."""
+    plain = studies._shown
+
+    def ordered(connection: sa.Connection, *of: Any) -> list[dict[str, Any]]:
+        rows = plain(connection, *of)
+        found = connection.execute(sa.select(ITEMS.c.id, ITEMS.c.source))
+        source = {item: kind for item, kind in found}
+        by_source = sorted(range(len(rows)), key=lambda i: source[rows[i]["item"]])
+        new = {rows[i]["id"]: f"{16 * k:04x}{rows[i]['id'][4:]}" for k, i in enumerate(by_source)}
+        new[None] = None
+        return [{**row, "id": new[row["id"]], "repeat_of": new[row["repeat_of"]]} for row in rows]
+
+    monkeypatch.setattr(studies, "_shown", ordered)
+
+
+@pytest.mark.parametrize("plant", [unpadded, told_what_it_is, ids_in_order])
+def test_a_planted_leak_is_found(
+    engine: sa.Engine,
+    url: str,
+    drawn: None,
+    no_picture: None,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[[pytest.MonkeyPatch, Sources], None],
+) -> None:
+    def generated(presentation: str) -> bool:
+        asked = sa.select(ITEMS.c.source).join(PRESENTATIONS, PRESENTATIONS.c.item == ITEMS.c.id)
+        with engine.connect() as connection:
+            found = connection.execute(asked.where(PRESENTATIONS.c.id == presentation))
+            return found.scalar_one() != REAL
+
+    plant(monkeypatch, generated)
+    made = study(engine, real=40, generated={"ldm": 40})
+    seen, truth, _, group = gathered(engine, url, made, 3)
+    assert auroc(seen, truth, group) > 0.75
