@@ -61,6 +61,7 @@ def opened(browser: Browser, size=(1280, 800), refusals: bool = False, **more: A
     context.on("page", lambda page: page.on("pageerror", lambda e: complaints.append(str(e))))
     yield context
     for page in context.pages:
+        page.wait_for_function("sessionStorage.length === 0")  # until all is sent
         kept = "[localStorage.length, sessionStorage.length, document.cookie.length]"
         assert page.evaluate(kept) == [0, 0, 0]
     context.close()
