@@ -209,7 +209,7 @@ def _progress(engine: sa.Engine, of: sa.ColumnElement[bool]) -> dict[str, Progre
                 Revision(one.revision, one.based_on, answer)
             )
             when[one.presentation] = max(one.created, when.get(one.presentation, one.created))
-        rows: dict[str, list[sa.Row[Any]]] = {}
+        rows: dict[str, list[sa.Row]] = {}
         for row in connection.execute(shown):
             rows.setdefault(row.rater, []).append(row)
     stands = {one for one, some in given.items() if standing(some).answer is not None}
@@ -219,7 +219,7 @@ def _progress(engine: sa.Engine, of: sa.ColumnElement[bool]) -> dict[str, Progre
 _SAID = ("presentation", "revision", "based_on", "undone", "created")
 
 
-def _of_rater(rows: list[sa.Row[Any]], stands: set[str], when: dict[str, datetime]) -> Progress:
+def _of_rater(rows: list[sa.Row], stands: set[str], when: dict[str, datetime]) -> Progress:
     answered = [row for row in rows if row.id in stands]
     newest = max(answered, key=lambda row: when[row.id], default=None)
     return Progress(
