@@ -18,6 +18,8 @@ let papers = [];
 let since = 0;
 let zoom = 0;
 let measuring = false;
+let turn = 0; // which of what was asked for last is to be shown, if answers come in another order
+let undoing = false; // once what waits is sent
 const answered = new Set(); // positions, those whose answers are on their way among them
 const under_way = new Map(); // presentation -> position, of answers that are
 const trail = []; // positions in the order in which they were answered here
@@ -75,11 +77,14 @@ function upcoming(after = -1) {
 }
 
 async function next() {
+  const mine = ++turn;
   const position = upcoming();
   if (position == null) return finish();
   try {
-    show(await load(position));
+    const found = await load(position);
+    if (mine === turn) show(found);
   } catch (refusal) {
+    if (mine !== turn) return;
     if (refusal.status === 0 || refusal.status >= 500) {
       notice("The next ECG could not be loaded", `${refusal.title}. ${refusal.detail}`, next);
     } else fail(refusal);
@@ -150,7 +155,11 @@ function kept({ value }, told) {
     notice("One ECG was answered twice", "You had answered it in another tab meanwhile; that "
       + "answer stands, and this one is kept beside it.");
   }
-  if (!shown && !box.waiting().length) next();
+  if (box.waiting().length) return;
+  if (undoing) {
+    undoing = false;
+    undo();
+  } else if (!shown) next();
 }
 
 function refused({ value }, refusal) {
@@ -174,9 +183,11 @@ async function undo() {
     return;
   }
   if (box.waiting().length) {
-    say("The last answer is still being sent; undo it then.");
+    undoing = true;
+    say("The last answer is being sent; then it is undone.");
     return;
   }
+  turn += 1;
   try {
     const before = await ask(`rate/ecg?position=${position}`);
     trail.pop();
