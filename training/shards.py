@@ -5,6 +5,7 @@ A shard holds segments that went through `ecg.prepare`, and what is known about 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -123,6 +124,17 @@ def load(path: Path) -> Shard:
     source = str(arrays.pop("source"))
     preparation = preparation_from(json.loads(str(arrays.pop("preparation"))))
     return Shard(source=source, preparation=preparation, **arrays)
+
+
+def fingerprint(shard: Shard) -> str:
+    """SHA-256 of all that a shard says; of the same records prepared again it is the same, which
+    that of a zip, with its times, is not."""
+    found = hashlib.sha256(f"{shard.source} {json.dumps(asdict(shard.preparation))}".encode())
+    for name, value in sorted(vars(shard).items()):
+        if isinstance(value, np.ndarray):
+            found.update(f"{name} {value.dtype} {value.shape}".encode())
+            found.update(np.ascontiguousarray(value).tobytes())
+    return found.hexdigest()
 
 
 def load_all(folder: Path) -> Iterator[Shard]:

@@ -9,7 +9,6 @@ Ray cluster make the cells.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import time
@@ -22,6 +21,7 @@ from training.experiment.cell import Cell, with_needs
 from training.experiment.grid import make, maker
 from training.experiment.report import write_report
 from training.experiment.studies import STUDIES, Bench, ExperimentConfig, asked
+from training.shards import fingerprint, load
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     found: dict[str, object] = {
         "preset": args.preset,
         "config": asdict(config),
-        "data": {"source": config.training.source, "sha256": sha256(shard)},
+        "data": {"source": config.training.source, "sha256": fingerprint(load(shard))},
         "machine": f"{cluster.machine('cpu')}, {os.cpu_count()} cores",
         "made": time.strftime("%Y-%m-%d"),
     }
@@ -81,10 +81,6 @@ def parser() -> argparse.ArgumentParser:
         help="of the cluster whose machines make the cells: HOST:PORT of its head, auto or local",
     )  # fmt: skip
     return p
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":
