@@ -30,11 +30,22 @@ def generate(
         labels: of each row.
         diffusion: the card's where it is None.
     """
+    return generator.decode(generate_latents(generator, labels, rows, seed, diffusion))
+
+
+def generate_latents(
+    generator: Generator,
+    labels: Sequence[Labels],
+    rows: Sequence[int],
+    seed: int,
+    diffusion: Diffusion | None = None,
+) -> np.ndarray:
+    """float32 [len(rows), *latents]: what `generate` decodes."""
     d = diffusion or generator.card.diffusion
     way = course(d, d.num_steps, d.guidance_scale)
     encoded = np.stack([encode(one, generator.card.statements) for one in labels])
     x = np.stack([prior(seed, row, generator.card.latents, way.sigmas[0]) for row in rows])
-    return generator.decode(sample(generator.denoise, d, x, encoded, way, d.guidance_scale))
+    return sample(generator.denoise, d, x, encoded, way, d.guidance_scale)
 
 
 def generate_many(

@@ -54,9 +54,22 @@ def main() -> None:
     )
     add_diffusion(parser)
     args = parser.parse_args()
-    known = json.loads((args.run / "run.json").read_text())
-    denoiser, decoder = load(args.run, known)
-    folder = args.store / args.name
+    export_run(args.run, args.version, args.name, args.store, diffusion_from(args), args.evaluation)
+
+
+def export_run(
+    run: Path,
+    version: str,
+    name: str,
+    store: Path,
+    diffusion: Diffusion | None = None,
+    evaluation: Path | None = None,
+) -> None:
+    """The run's best weights into the store, with a card. diffusion: a denoiser's sampler, the one
+    that is served where it is None. Errors: SystemExit where ONNX Runtime answers otherwise."""
+    known = json.loads((run / "run.json").read_text())
+    denoiser, decoder = load(run, known)
+    folder = store / name
     folder.mkdir(parents=True, exist_ok=True)
     n_latents = len(known["offset"])
     x, labels = torch.randn(2, n_latents, 128), torch.zeros(2, len(told(known)))
@@ -74,8 +87,8 @@ def main() -> None:
         print(f"{folder / file}: {len(weights) / 2**20:.2f} MiB, parity {difference:.1e}")
     preparation = preparation_from(known["preparation"])
     card = GeneratorCard(
-        name=args.name,
-        version=args.version,
+        name=name,
+        version=version,
         created=date.today().isoformat(),
         architecture=f"ECG-LDM, latent diffusion, widths {known['config']['model']['widths']}",
         n_parameters=sum(p.numel() for m in (denoiser, decoder) for p in m.parameters()),
@@ -85,7 +98,7 @@ def main() -> None:
         statements=tuple(known["statements"]),
         preparation=preparation,
         chosen_on="fold 9 (weights, sampler)",
-        metrics=metrics(args.evaluation, hashes[DENOISER]),
+        metrics=metrics(evaluation, hashes[DENOISER]),
         training_data=training_data(known["sources"]),
         licence="Apache-2.0",
         intended_use="Research: training and testing of ECG models.",
@@ -98,10 +111,10 @@ def main() -> None:
         sha256=hashes[DENOISER],
         decoder_sha256=hashes[DECODER],
         latents=(n_latents, 128),
-        diffusion=mapped(known) if "flow_map" in known else diffusion_from(args),
+        diffusion=mapped(known) if "flow_map" in known else diffusion or default_diffusion(),
     )
     (folder / CARD).write_text(card.model_dump_json(indent=1) + "\n")
-    write_table(args.store)
+    write_table(store)
 
 
 def add_diffusion(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +141,14 @@ def diffusion_from(args: argparse.Namespace) -> Diffusion:
         guidance_scale=args.guidance_scale,
         guidance_interval=tuple(args.guidance_interval),
     )
+
+
+def default_diffusion(sigma_data: float = DenoiserConfig.sigma_data) -> Diffusion:
+    """What an export without options writes on the card."""
+    parser = argparse.ArgumentParser()
+    add_diffusion(parser)
+    said = diffusion_from(parser.parse_args([]))
+    return said.model_copy(update={"sigma_data": sigma_data})
 
 
 def mapped(known: dict) -> Diffusion:
@@ -180,6 +201,12 @@ def metrics(evaluation: Path | None, sha256: str) -> tuple[Metric, ...]:
 
 def trained_as(known: dict) -> str:
     """With what effort it was trained."""
+    if steps := known.get("refined"):
+        before = trained_as({k: v for k, v in known.items() if k != "refined"})
+        said = (f"{one['ratings']:,} ratings by {one['who']}" for one in steps)
+        return f"{before} Refined by {'; then by '.join(said)}."
+    if imported := known.get("imported"):
+        return f"{imported['name']} {imported['version']}, imported: {imported['trained_as']}"
     loop, initial = known["config"]["loop"], known.get("initial")
     begun = f", begun from the weights of {Path(initial).name}" if initial else ""
     if learned := known.get("flow_map"):

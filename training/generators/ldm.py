@@ -5,7 +5,6 @@ A run is this command's, or `training.train_denoiser`'s, or a folder of the mode
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -129,13 +128,6 @@ def _trained(run: Path) -> _Trained:
         latents=(len(known["offset"]), POSITIONS),
         diffusion=export_generator.mapped(known)
         if "flow_map" in known
-        else _default_diffusion(denoiser.sigma_data),
+        else export_generator.default_diffusion(denoiser.sigma_data),
     )
     return _Trained(card, denoiser.to(device()), decoder.to(device()))
-
-
-def _default_diffusion(sigma_data: float) -> Diffusion:
-    """What an export without options would write on the card."""
-    parser = argparse.ArgumentParser()
-    export_generator.add_diffusion(parser)
-    return Diffusion(sigma_data=sigma_data, **vars(parser.parse_args([])))

@@ -82,12 +82,15 @@ class UNet(nn.Module):
         return (self.autoencoder.encode(sig)[0] - self.offset) / self.scale
 
 
-def activations(net: nn.Module, latents: Tensor, sigma: float, sigma_data: float) -> list[Tensor]:
+def activations(
+    net: nn.Module, latents: Tensor, sigma: float, sigma_data: float, labels: Tensor | None = None
+) -> list[Tensor]:
     """What each layer of a denoiser's U-Net makes of latents [n, latents, time] that it is told
-    have noise of that level, and no label."""
+    have noise of that level; labels [n, features], none where they are not given."""
     n, n_labels = latents.shape[0], net.embed_labels.in_features
     c_noise = latents.new_full((n,), sigma).log() / 4
-    labels = latents.new_zeros(n, n_labels)
+    if labels is None:
+        labels = latents.new_zeros(n, n_labels)
     return net.activations(latents / (sigma**2 + sigma_data**2) ** 0.5, c_noise, labels)
 
 
