@@ -11,29 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
 
 from ecg.errors import StoreError
-from ecg.generation import generate_latents
 from ecg.store import Generator, load_generator
 from training import config as configs
 from training import processes
-from training.judging.embeddings import kept
-from training.ldm.autoencoder import Autoencoder, ReconstructionLoss
-from training.ldm.latents import labels_of
 from training.ldm.stored import ENCODER, decoder_of, denoiser_of
-from training.loop import train
-from training.make_set import repeated
-from training.shards import Shard
-from training.train_autoencoder import AutoencoderRun, load_whole, reconstruct
-from training.train_classifier import CHOOSE, TRAIN
+from training.train_autoencoder import AutoencoderRun, load_whole, train_on
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,10 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.run.mkdir(parents=True, exist_ok=True)
         (args.run / "run.json").write_text(json.dumps(described, indent=1))
         torch.save(denoiser.state_dict(), args.run / "best.pt")
-    parts = load_whole(args.data)
-    latents = own_latents(generator, parts, args.n, config.loop.seed, args.autoencoder)
-    train_encoder(parts, autoencoder, latents * scale + offset, scale, replace(config, model=model),
-                  args.autoencoder, args.minutes)  # fmt: skip
+    train_on(load_whole(args.data), autoencoder, replace(config, model=model), args.autoencoder,
+             args.minutes)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,80 +72,6 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--minutes", type=float, default=math.inf, help="stop after, resumably")
     return p
-
-
-def own_latents(
-    generator: Generator, parts: list[Shard], n: int, seed: int, run: Path
-) -> np.ndarray:
-    """float32 [n, latents, time], normalised: of ECGs that the generator makes with the labels of
-    training records. Kept in the run."""
-    statements = generator.card.statements
-
-    def make() -> np.ndarray:
-        known = [
-            labels_of(part, i, statements)
-            for part in (whole.folds(TRAIN) for whole in parts)
-            for i in range(len(part.sig))
-        ]
-        rows = repeated(len(known), n / len(known), seed)
-        made = [
-            generate_latents(generator, [known[i] for i in rows[start : start + 16]],
-                             range(start, min(start + 16, n)), seed)
-            for start in tqdm(range(0, n, 16), desc="ECGs of its own", unit=" batches")
-        ]  # fmt: skip
-        return np.concatenate(made)
-
-    return kept(run, f"latents-{generator.card.sha256[:12]}-{seed}-{n}", make)
-
-
-def train_encoder(
-    parts: list[Shard],
-    model: Autoencoder,
-    latents: np.ndarray,
-    scale: np.ndarray,
-    config: AutoencoderRun,
-    run: Path,
-    minutes: float,
-) -> None:
-    """So that the decoder's own ECGs are encoded as what they were decoded from, and that of real
-    ones as much as possible comes back. From real ones alone it goes astray: the decoder knows what
-    to make of latents like its own only."""
-    training, held_out = (
-        np.concatenate([part.folds(folds).sig for part in parts]) for folds in (TRAIN, CHOOSE)
-    )
-    with torch.no_grad():  # how sure an encoder is of its latents nobody can tell afterwards
-        model.encoder[-1].weight[config.model.n_latents :] = 0
-    if processes.is_first():
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "run.json").write_text(configs.dump(config))
-    seed, size = config.loop.seed, config.loop.batch_size
-    per_scale = 1 / torch.from_numpy(scale)
-
-    def batches(step: int, process: int, processes: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((seed, step, process))
-        n = max(1, size // processes // 2)
-        real, made = rng.integers(len(training), size=n), rng.integers(len(latents), size=n)
-        shifted = np.roll(latents[made], rng.integers(latents.shape[2]), axis=2)
-        return {
-            "sig": torch.from_numpy(training[real].astype(np.float32)),
-            "latents": torch.from_numpy(shifted),
-        }
-
-    reconstruction = ReconstructionLoss(replace(config.model, kl_weight=0.0))
-
-    def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        latents = batch["latents"]
-        with torch.no_grad():
-            made = getattr(model, "module", model).decode(latents).float()
-        sig = torch.cat([batch["sig"], made])
-        answer = model(sig)
-        missed = (answer[1][-len(made) :].float() - latents) * per_scale.to(latents.device)
-        return reconstruction(lambda _: answer, {"sig": sig}) + missed.square().mean()
-
-    def evaluate(ema: nn.Module) -> dict[str, float]:
-        return reconstruct(ema, held_out)
-
-    train(model, loss, batches, evaluate, config.loop, run, minutes)
 
 
 def description(generator: Generator, folder: Path) -> dict[str, object]:

@@ -44,14 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.dry_run:
         processes.say(configs.dump(config))
         return
-    parts = load_whole(args.data)
+    train_on(load_whole(args.data), model, config, args.run, args.minutes)
+
+
+def train_on(
+    parts: list[Shard], model: Autoencoder, config: AutoencoderRun, run: Path, minutes: float
+) -> None:
+    """On folds 1-8 of the parts; weights that need no gradient stay as they are."""
     training = np.concatenate([part.folds(TRAIN).sig for part in parts])
     held_out = np.concatenate([part.folds(CHOOSE).sig for part in parts])
     processes.say(f"{len(training)} training segments, {len(held_out)} of fold 9")
     processes.agree(configs.dump(config), parts)
     if processes.is_first():
-        args.run.mkdir(parents=True, exist_ok=True)
-        (args.run / "run.json").write_text(configs.dump(config))
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "run.json").write_text(configs.dump(config))
     seed, size = config.loop.seed, config.loop.batch_size
 
     def batches(step: int, process: int, processes: int) -> dict[str, Tensor]:
@@ -66,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         batches,
         lambda ema: reconstruct(ema, held_out),
         config.loop,
-        args.run,
-        args.minutes,
+        run,
+        minutes,
     )
 
 

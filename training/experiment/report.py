@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+FOREST = "forest"  # has no steps, and no network to serve
 TITLES = {
     "networks": "Classifiers",
     "generators": "Generators",
@@ -56,14 +57,15 @@ def networks(answer: Mapping[str, Any], out: Path) -> Iterator[str]:
         "segment, alone and in batches of 16 (ONNX Runtime, one thread, medians of turns)."
     )
     yield ""
-    yield "| | atrial | macro | parameters | ms alone | ms of 16 |"
-    yield "|---|---|---|---|---|---|"
+    yield "| | steps | atrial | macro | parameters | ms alone | ms of 16 |"
+    yield "|---|---|---|---|---|---|---|"
     for name, one in answer["screened"]["arms"].items():
         auroc = [f"{one['figures'][k]['value']:.3f}" for k in ("atrial", "macro")]
         cost = answer["cost"].get(name)
         ms = [f"{cost['ms'][n]:.2f}" for n in ("1", "16")] if cost else ["", ""]
         size = f"{cost['n_parameters']:,}" if cost else ""
-        yield f"| {' | '.join([name, *auroc, size, *ms])} |"
+        steps = "" if name == FOREST else f"{answer['steps'][name]:,}"
+        yield f"| {' | '.join([name, steps, *auroc, size, *ms])} |"
     yield ""
     yield "The best of them at every seed, read on fold 10:"
     yield ""

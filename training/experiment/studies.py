@@ -44,18 +44,22 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class NetworksConfig:
-    """Classifiers to compare: all at one seed, then the best on fold 9 at every seed."""
+    """Classifiers to compare: all at one seed, then the best on fold 9 at every seed. `steps`, by
+    network, of those for which the others' number would take hours."""
 
     names: tuple[str, ...] = ()
     finalists: int = 3
+    steps: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GeneratorsConfig:
     """Generators to compare, each trained on all training records; `stored` is the one that is
-    served. `overrides` of a preset, by generator."""
+    served. `beside`: those whose ECGs are also tried beside the real ones. `overrides` of a preset,
+    by generator."""
 
     names: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     preset: str = "cpu"
     overrides: dict[str, list] = field(default_factory=dict)
 
@@ -232,7 +236,12 @@ def networks(bench: Bench) -> dict[str, Any]:
     """Classifiers on real ECGs: all at the first seed, read on fold 9; the finalists at every seed,
     on real and on real + generated ECGs, read on fold 10."""
     c, seeds = bench.config.networks, bench.config.training.seeds
-    screen = {name: [bench.classifier(seeds[0], network=name)] for name in c.names}
+    steps = {name: c.steps.get(name, bench.config.training.steps) for name in c.names}
+
+    def trained(name: str, seed: int, *sets: Cell) -> Cell:
+        return bench.classifier(seed, *sets, network=name, steps=steps[name])
+
+    screen = {name: [trained(name, seeds[0])] for name in c.names}
     screened = bench.compared(screen, CHOOSE[0], c.names[0])
     scores = {
         name: np.mean([f["value"] for f in one["figures"].values()])
@@ -241,11 +250,12 @@ def networks(bench: Bench) -> dict[str, Any]:
     finalists = sorted(c.names, key=lambda name: -scores[name])[: c.finalists]
     arms: dict[str, list[Cell]] = {}
     for name in finalists:
-        arms[f"{name}, real"] = [bench.classifier(s, network=name) for s in seeds]
+        arms[f"{name}, real"] = [trained(name, s) for s in seeds]
         arms[f"{name}, real + generated"] = [
-            bench.classifier(s, bench.generated("stored", s), network=name) for s in seeds
+            trained(name, s, bench.generated("stored", s)) for s in seeds
         ]
     return {
+        "steps": steps,
         "screened": screened,
         "cost": served(bench, c.names),
         "finalists": finalists,
@@ -266,13 +276,14 @@ def served(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
 
 
 def generators(bench: Bench) -> dict[str, Any]:
-    """What a classifier learns from each generator's ECGs alone, and beside the real ones."""
+    """What a classifier learns from each generator's ECGs alone, and from some beside real ones."""
     c, t = bench.config.generators, bench.config.training
     arms: dict[str, list[Cell]] = {REAL: [bench.classifier(s) for s in t.seeds]}
     for name in c.names:
         sets = {s: bench.generated(name, s) for s in t.seeds}
         arms[f"{name} alone"] = [bench.classifier(s, sets[s], real=False) for s in t.seeds]
-        arms[f"real + {name}"] = [bench.classifier(s, sets[s]) for s in t.seeds]
+        if name in c.beside:
+            arms[f"real + {name}"] = [bench.classifier(s, sets[s]) for s in t.seeds]
     return bench.compared(arms)
 
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.ldm.blocks import ConvBlock, Downsample, Upsample, norm
+from training.ldm.blocks import (
+    ConvBlock,
+    Downsample,
+    ExactConv1d,
+    ExactConvTranspose1d,
+    Upsample,
+    norm,
+)
 from training.prednet import N_LEADS
 
 PADDED = 1024
@@ -35,7 +42,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         c, k = config, config.kernel
         first, last = c.widths[0], c.widths[-1]
-        down: list[nn.Module] = [nn.Conv1d(N_LEADS, first, 2 * c.patch, c.patch, c.patch // 2)]
+        down: list[nn.Module] = [ExactConv1d(N_LEADS, first, 2 * c.patch, c.patch, c.patch // 2)]
         up: list[nn.Module] = [nn.Conv1d(c.n_latents, last, k, 1, k // 2)]
         for i, width in enumerate(c.widths):
             down += [ConvBlock(width, width, k) for _ in range(c.blocks)]
@@ -55,8 +62,8 @@ class Autoencoder(nn.Module):
         # What a linear map can carry goes past the network, which learns the rest: after Chen et
         # al. 2024, doi 10.48550/arXiv.2410.10733.
         stride = c.patch * 2 ** (len(c.widths) - 1)
-        self.linear_in = nn.Conv1d(N_LEADS, c.n_latents, 3 * stride, stride, stride)
-        self.linear_out = nn.ConvTranspose1d(c.n_latents, N_LEADS, 3 * stride, stride, stride)
+        self.linear_in = ExactConv1d(N_LEADS, c.n_latents, 3 * stride, stride, stride)
+        self.linear_out = ExactConvTranspose1d(c.n_latents, N_LEADS, 3 * stride, stride, stride)
 
     def encode(self, sig: Tensor) -> tuple[Tensor, Tensor]:
         n_pad = PADDED - sig.shape[2]

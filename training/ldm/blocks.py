@@ -14,6 +14,28 @@ def norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(width // GROUP_WIDTH, width)
 
 
+class ExactConv1d(nn.Conv1d):
+    """A convolution in float32, whatever the rest is in: in bfloat16, on processors with AMX, one
+    of fewer than 16 channels with a kernel of a multiple of 8 errs by as much as it says (torch
+    2.13; forwards, and its transpose backwards)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class ExactConvTranspose1d(nn.ConvTranspose1d):
+    """As `ExactConv1d`."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x, output_size)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float(), output_size)
+
+
 class ConvBlock(nn.Module):
     """norm, SiLU, convolution, twice, beside a shortcut; `n_embedding` features shift and scale."""
 
