@@ -17,10 +17,11 @@ from service.rating import export
 from service.rating.report import figures
 from tests.training.commands import command
 from tests.training.heartbeats import ecgs
-from training import export_generator, shards
+from training import shards
+from training.beats import MEASURES
 from training.ldm.stored import decoder_of, denoiser_of
 from training.refine import critic as critics
-from training.refine import reward, simulated, study
+from training.refine import reward, simulated, step, study
 from training.refine.critic import Rule, fit
 from training.refine.damage import DAMAGES
 from training.refine.guards import Guard
@@ -39,8 +40,9 @@ RULES = (
 
 @pytest.fixture(scope="module")
 def real() -> Shard:
-    """60 regular ECGs in folds 1 to 9, of as many patients; a third are said to be AFIB."""
+    """60 regular ECGs of as many patients; a third are said to be AFIB."""
     rng, n = np.random.default_rng(5), 60
+    fold = np.where(np.arange(n) < 40, 1 + np.arange(n) % 8, np.where(np.arange(n) < 56, 9, 10))
     label = np.zeros((n, 1 + len(CODES)), np.int8)
     afib = np.arange(n) % 3 == 0
     label[:, 0], label[:, 1 + CODES.index("AFIB")] = afib, afib
@@ -49,7 +51,7 @@ def real() -> Shard:
         source="ptb-xl", preparation=shards.Preparation(),
         sig=ecgs(rng, n).astype(np.float16), lead_mask=np.ones((n, 8), np.uint8),
         n_valid=np.full(n, 1000, np.int32), record=np.arange(n, dtype=np.int32), label=label,
-        strat_fold=np.where(np.arange(n) < 40, 1 + np.arange(n) % 8, 9).astype(np.int8),
+        strat_fold=fold.astype(np.int8),
         patient=np.arange(n).astype(str), age=np.full(n, 60, np.float32), sex=np.zeros(n, np.int8),
     )  # fmt: skip
 
@@ -64,7 +66,8 @@ def stored(real: Shard, tmp_path_factory: pytest.TempPathFactory) -> Path:
     first, second = place / "first-autoencoder", place / "first"
     command("train_autoencoder", *told, "--run", first)
     command("train_denoiser", *told, "--autoencoder", first, "--run", second)
-    export_generator.export_run(second, "1.0.0", "small", place / "store")
+    command("export_generator", "--run", second, "--version", "1.0.0", "--name", "small",
+            "--store", place / "store", preset=None)  # fmt: skip
     return place
 
 
@@ -73,7 +76,7 @@ def imported(stored: Path) -> Path:
     """The same, its runs made anew from the store."""
     command(
         "import_generator", "--stored", stored / "store" / "small", "--data", stored / "data",
-        "--run", stored / "denoiser", "--autoencoder", stored / "autoencoder", "-n", 4,
+        "--run", stored / "denoiser", "--autoencoder", stored / "autoencoder",
     )  # fmt: skip
     return stored
 
@@ -85,7 +88,10 @@ def test_a_stored_generators_networks_are_read_back(stored: Path) -> None:
     autoencoder, _, offset, scale = decoder_of(folder, generator.card)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, *generator.card.latents)).astype(np.float32)
-    sigma, labels = np.array([0.1, 1, 5], np.float32), np.eye(3, denoiser.net.embed_labels.in_features)
+    sigma, labels = (
+        np.array([0.1, 1, 5], np.float32),
+        np.eye(3, denoiser.net.embed_labels.in_features),
+    )
     with torch.inference_mode():
         mine = denoiser(*(torch.from_numpy(a.astype(np.float32)) for a in (x, sigma, labels)))
         sig = autoencoder.decode(torch.from_numpy(x * scale + offset))
@@ -257,7 +263,7 @@ def test_each_damage_changes_what_it_is_to_change(real: Shard) -> None:
     assert (apart.sig[:, :2] == real.sig[:, :2]).all()
     assert (apart.sig[:, 2:] != real.sig[:, 2:]).any(axis=(1, 2)).mean() > 0.9
     wide = DAMAGES["wide_qrs"][0](real, rng)
-    qrs = {k: critics.KINDS["beats"][0](v)[:, critics.MEASURES.index("qrs_ms")]
+    qrs = {k: critics.KINDS["beats"][0](v)[:, MEASURES.index("qrs_ms")]
            for k, v in (("real", real), ("wide", wide))}  # fmt: skip
     assert np.nanmedian(qrs["wide"]) > np.nanmedian(qrs["real"]) + 15
 
@@ -298,7 +304,59 @@ def test_versions_are_kept_refused_and_rolled_back(imported: Path, tmp_path: Pat
         versions.begin(tmp_path / "other")
 
 
-def test_from_a_damaged_generator_to_refined_versions(imported: Path, tmp_path: Path) -> None:
-    shard = imported / "data" / "ptb-xl.npz"
-    command("damage_generator", "wide_qrs", "--run", imported / "denoiser", "--data", shard,
+@pytest.fixture
+def places(imported: Path, tmp_path: Path) -> list[object]:
+    return ["--run", tmp_path / "damaged", "--data", imported / "data" / "ptb-xl.npz",
+            "--out", tmp_path / "refined"]  # fmt: skip
+
+
+def test_from_a_damaged_generator_to_refined_versions(
+    imported: Path, places: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage, rounds of simulated ratings, the same exports once more by hand, and back."""
+    for name, (measure, names, _) in list(critics.KINDS.items()):
+        rule = {"beats": "qrs_ms", "neurokit": "noise"}[name]
+        monkeypatch.setitem(critics.KINDS, name, (measure, names, (Rule("QRS", rule, +1),)))
+    monkeypatch.setattr(step, "LAYERS", ("middle", "up.3"))
+    monkeypatch.setattr(reward, "_refuse_chance", lambda quality: None)
+    command("damage_generator", "wide_qrs", "--run", imported / "denoiser", *places[2:4],
             "--out", tmp_path / "damaged")  # fmt: skip
+    assert json.loads((tmp_path / "damaged" / "run.json").read_text())["damage"] == "wide_qrs"
+    bounds = [x for name in ("tstr", "fidelity", "recall", "coverage", "second_reward")
+              for x in ("--set", f"bounds.{name}=1.0")]  # fmt: skip
+    bounds += ["--set", "reward.fewest=10"]
+    out = command("simulated_rounds", *places, "--rounds", 2, "--ratings", 40, "--defect", "QRS",
+                  "--error", 0.4, "--without-guards", *bounds)  # fmt: skip
+    assert "round 2: version 2 accepted" in out
+    refined = tmp_path / "refined"
+    found = json.loads((refined / "rounds.json").read_text())
+    assert [one["version"] for one in found["versions"]] == [0, 1, 2]
+    assert "no person" in found["raters"]
+    page = (refined / "README.md").read_text()
+    assert "Nobody rated anything here" in page and "The guards were off" in page
+    card = load_generator(refined / "2" / "store" / "ldm", "cpu").card
+    assert card.version == "1.0.0+refined.2"
+    assert "Refined by 20 ratings by 3 simulated raters, no person" in card.limitations[-1]
+    for name in ("1", "2"):
+        assert not same(refined / "0", refined / name), "each version has learned something"
+
+    command("refine.__main__", "--rollback", *places)
+    assert Versions(refined).current == 1
+    with pytest.raises(AssertionError, match="refused: .*; version 1 stays the current one"):
+        command("refine.__main__", refined / "simulated-ratings-1", *places,
+                "--set", "reward.fewest=10", "--set", "bounds.recall=-2.0")  # fmt: skip
+    assert Versions(refined).current == 1
+    assert (refined / "3" / "best.pt").exists(), "what is refused is kept"
+    assert "## Version 3: refused" in (refined / "README.md").read_text()
+
+
+def same(a: Path, b: Path) -> bool:
+    weights = [torch.load(x / "best.pt", weights_only=True) for x in (a, b)]
+    return all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
+
+
+def test_where_there_is_nothing_to_refine_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="which study"):
+        command("refine.__main__")
+    with pytest.raises(AssertionError, match="no export of a study"):
+        command("refine.__main__", tmp_path)

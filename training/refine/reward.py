@@ -6,7 +6,7 @@ It is refused where, on ECGs and raters that it has not seen, it is no better th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,6 +80,16 @@ def learn(x: np.ndarray, ratings: Ratings, config: RewardConfig, seed: int) -> R
     if len(np.unique(ratings.rater)) > 1:
         by_rater = _unseen(x, y, ratings, split, config, but_rater=True)
         quality["by_rater"] = _auroc(label, by_rater, ratings.of)
+    _refuse_chance(quality)
+    rng = np.random.default_rng((seed, 1))
+    members = tuple(
+        fit(x[ratings.of[rows]], y[rows], config)
+        for rows in (_resample(ratings.of, rng) for _ in range(config.members))
+    )
+    return Reward(members, calibration, config.disagreement, {**quality, "config": asdict(config)})
+
+
+def _refuse_chance(quality: Mapping[str, Any]) -> None:
     for name in ("by_ecg", "by_rater"):
         if name in quality and quality[name]["interval"][0] <= 0.5:
             what = "ECGs" if name == "by_ecg" else "raters"
@@ -89,12 +99,6 @@ def learn(x: np.ndarray, ratings: Ratings, config: RewardConfig, seed: int) -> R
                 f"{quality[name]['value']:.3f} [{low:.3f}, {high:.3f}], no better than chance; "
                 "more ratings, or raters who agree more, are needed"
             )
-    rng = np.random.default_rng((seed, 1))
-    members = tuple(
-        fit(x[ratings.of[rows]], y[rows], config)
-        for rows in (_resample(ratings.of, rng) for _ in range(config.members))
-    )
-    return Reward(members, calibration, config.disagreement, {**quality, "config": asdict(config)})
 
 
 def of_one_mind(ratings: Ratings) -> np.ndarray:
