@@ -1,4 +1,4 @@
-"""A reward learned from ratings: an ensemble on what a frozen denoiser makes of an ECG.
+"""A reward learned from ratings: an ensemble on what a frozen network makes of an ECG.
 
 It is refused where, on ECGs and raters that it has not seen, it is no better than chance.
 """
@@ -6,7 +6,7 @@ It is refused where, on ECGs and raters that it has not seen, it is no better th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from training.metrics import auroc, bootstrap, ece
 from training.refine.study import Ratings
 
-Features = Callable[[np.ndarray, Sequence[Any]], np.ndarray]  # of sig and labels: [ecg, feature]
+# Of sig, mV [ecg, 8, n_samples], and the labels told [ecg, features]: [ecg, feature].
+Features = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)

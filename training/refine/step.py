@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecg.labels import encode
+from ecg.labels import Labels, encode
 from training.export_generator import load as load_run
 from training.judging.embeddings import stored_features
 from training.ldm.denoiser import DenoiserConfig, DenoisingLoss
@@ -22,7 +22,7 @@ from training.networks.unet import UNet, UNetConfig, activations
 from training.refine import reward
 from training.refine.guards import Bounds, guards
 from training.refine.look import Look, LookConfig, labels_told
-from training.refine.reward import Reward, RewardConfig
+from training.refine.reward import Features, Reward, RewardConfig
 from training.refine.study import Ratings
 from training.refine.update import (
     PreferenceBatches,
@@ -71,12 +71,12 @@ def refine(
     number = versions.current
     before = look(number)
     known = json.loads((versions.run(0) / "run.json").read_text())
-    encoder = Encoder(versions.run(0), known)
-    seed = config.loop.seed
-    first = reward.learn(encoder.of_rated(ratings), ratings, config.reward, seed)
-    second, second_quality = _second(before, ratings, config, seed)
-    told = before.encoded
-    scores = first.of(encoder.of(before.pool.sig, told))
+    seed, statements = config.loop.seed, tuple(known["statements"])
+    eyes = classifiers_eyes(before.bench.classifier_folder)
+    seen = eyes(ratings.sig, told_of(ratings.labels, statements))
+    first = reward.learn(seen, ratings, config.reward, seed)
+    second, second_quality = _second(versions.run(0), known, before, ratings, config)
+    scores = first.of(eyes(before.pool.sig, before.encoded))
     rewarded = Rewarded(before.latents, told, scores)
     weights = update(versions.run(number), before, rewarded, config, versions.folder / "update")
     described = json.loads((versions.run(number) / "run.json").read_text())
@@ -90,7 +90,7 @@ def refine(
     after = look(new)
     said["mean_reward"] = {
         "before": float(scores.mean()),
-        "after": float(first.of(encoder.of(after.pool.sig, after.encoded)).mean()),
+        "after": float(first.of(eyes(after.pool.sig, after.encoded)).mean()),
     }
     found, reasons = guards(before, after, config.bounds, second)
     if said["mean_reward"]["after"] <= said["mean_reward"]["before"]:
@@ -129,53 +129,51 @@ def update(
     return torch.load(folder / "best.pt", map_location="cpu", weights_only=True)
 
 
-class Encoder:
-    """What a frozen denoiser makes of ECGs that it is told have a little noise: the same for every
-    version, so that rewards of different versions are of one kind."""
+def told_of(labels: Sequence[Labels], statements: Sequence[str]) -> np.ndarray:
+    """float32 [ecg, features]."""
+    return np.stack([encode(one, statements) for one in labels])
 
-    def __init__(self, run: Path, known: dict[str, Any]) -> None:
-        self.model = UNet(1, UNetConfig(known["autoencoder"], str(run), layer="")).eval()
-        self.statements = tuple(known["statements"])
-        self.rows = [self.model.net.layers.index(name) for name in LAYERS]
 
-    def of_rated(self, ratings: Ratings) -> np.ndarray:
-        told = np.stack([encode(one, self.statements) for one in ratings.labels])
-        return self.of(ratings.sig, told)
+def classifiers_eyes(folder: Path) -> Features:
+    """What the stored classifier pools before its last layer, and the labels told: float
+    [ecg, feature]."""
+    pooled = stored_features(folder)
+    return lambda sig, told: np.concatenate([pooled(sig), told], axis=1)
+
+
+def denoisers_eyes(run: Path, known: dict[str, Any]) -> Features:
+    """What a frozen denoiser makes of ECGs that it is told have a little noise and these labels:
+    of each layer the mean over time, the spread and the peak; then the labels."""
+    model = UNet(1, UNetConfig(known["autoencoder"], str(run), layer="")).eval()
+    rows = [model.net.layers.index(name) for name in LAYERS]
 
     @torch.inference_mode()
-    def of(self, sig: np.ndarray, told: np.ndarray) -> np.ndarray:
-        """float32 [ecg, feature]: of each layer, with the labels told, the mean over time, the
-        spread and the peak; then the labels."""
+    def of(sig: np.ndarray, told: np.ndarray) -> np.ndarray:
         out = []
         for start in range(0, len(sig), AT_ONCE):
-            rows = slice(start, start + AT_ONCE)
-            latents = self.model.latents(torch.from_numpy(sig[rows].astype(np.float32)))
-            labels = torch.from_numpy(told[rows].astype(np.float32))
-            made = activations(self.model.net, latents, SIGMA, self.model.sigma_data, labels)
-            kept = [made[i] for i in self.rows]
+            some = slice(start, start + AT_ONCE)
+            latents = model.latents(torch.from_numpy(sig[some].astype(np.float32)))
+            labels = torch.from_numpy(told[some].astype(np.float32))
+            made = activations(model.net, latents, SIGMA, model.sigma_data, labels)
+            kept = [made[i] for i in rows]
             pooled = [x for y in kept for x in (y.mean(dim=2), y.std(dim=2), y.amax(dim=2))]
             out.append(torch.cat([*pooled, labels], dim=1).numpy())
         return np.concatenate(out)
 
+    return of
+
 
 def _second(
-    look: Look, ratings: Ratings, config: RefineConfig, seed: int
+    run: Path, known: dict[str, Any], look: Look, ratings: Ratings, config: RefineConfig
 ) -> tuple[Callable[[Look], np.ndarray] | None, dict[str, Any]]:
-    """A reward from the same ratings by other eyes, the stored classifier's, which the update never
-    sees: what pleases one reward by its errors does not please both. None where it is no better
-    than chance."""
-    features = stored_features(look.bench.classifier_folder)
-    statements = look.generator.card.statements
-
-    def of(sig: np.ndarray, labels: list) -> np.ndarray:
-        told = np.stack([encode(one, statements) for one in labels])
-        return np.concatenate([features(sig), told], axis=1)
-
+    """A reward from the same ratings by other eyes, those of the denoiser that all began with,
+    which the update never sees: what pleases one reward by its errors does not please both. None
+    where it is no better than chance."""
+    eyes, statements = denoisers_eyes(run, known), tuple(known["statements"])
+    seen = eyes(ratings.sig, told_of(ratings.labels, statements))
     try:
-        learned: Reward = reward.learn(
-            of(ratings.sig, ratings.labels), ratings, config.reward, seed
-        )
+        learned: Reward = reward.learn(seen, ratings, config.reward, config.loop.seed)
     except SystemExit as refused:
         return None, {"refused": str(refused)}
-    told = labels_told(look.bench.held, statements)
-    return lambda one: learned.of(of(one.held.sig, told)), learned.quality
+    told = told_of(labels_told(look.bench.held, statements), statements)
+    return lambda one: learned.of(eyes(one.held.sig, told)), learned.quality
