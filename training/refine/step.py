@@ -77,7 +77,7 @@ def refine(
     first = reward.learn(seen, ratings, config.reward, seed)
     second, second_quality = _second(versions.run(0), known, before, ratings, config)
     scores = first.of(eyes(before.pool.sig, before.encoded))
-    rewarded = Rewarded(before.latents, told, scores)
+    rewarded = Rewarded(before.latents, before.encoded, scores)
     weights = update(versions.run(number), before, rewarded, config, versions.folder / "update")
     described = json.loads((versions.run(number) / "run.json").read_text())
     described["refined"] = [
