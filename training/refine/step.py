@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from training.export_generator import load as load_run
 from training.judging.embeddings import stored_features
 from training.ldm.denoiser import DenoiserConfig, DenoisingLoss
 from training.ldm.latents import LabelConfig, LatentBatches, encode_all
-from training.loop import LoopConfig, train
+from training.loop import Batches, LoopConfig, train
 from training.networks.unet import UNet, UNetConfig, activations
 from training.refine import reward
 from training.refine.guards import Bounds, guards
@@ -113,12 +113,12 @@ def update(
     latents = encode_all(load_autoencoder(Path(known["autoencoder"])), [look.bench.training],
                          statements)  # fmt: skip
     offset, scale = (np.array(known[k], np.float32)[:, None] for k in ("offset", "scale"))
-    c = config.loop
-    real = LatentBatches(latents, statements, offset, scale, LabelConfig(), c)
+    c = replace(config.loop, eval_every=config.loop.steps)
+    real: Batches = LatentBatches(latents, statements, offset, scale, LabelConfig(), c)
+    batches, loss = real, DenoisingLoss(sizes)
     if config.update.way == "weighted":
         batches = WeightedBatches(real, rewarded, config.update, c.batch_size, c.seed)
-        loss = DenoisingLoss(sizes)
-    else:
+    elif config.update.way == "preference":
         batches = PreferenceBatches(real, rewarded, config.update, c.batch_size, c.seed)
         loss = PreferenceLoss(copy.deepcopy(model), sizes, config.update.beta)
     for stale in ("checkpoint.pt", "best.pt"):

@@ -2,7 +2,7 @@
 
 Two ways: more of what was rewarded (reward-weighted regression: Peters and Schaal 2007, doi
 10.1145/1273496.1273590), and the better of two rather than the worse (Diffusion-DPO: Wallace et al.
-2024, doi 10.1109/CVPR52733.2024.00786).
+2024, doi 10.1109/CVPR52733.2024.00786). Beside them, what real ECGs alone do, for comparison.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from training.ldm.denoiser import DenoiserConfig, noisy_errors
 from training.loop import Batches
 
-WAYS = ("weighted", "preference")
+WAYS = ("weighted", "preference", "real")
 
 
 @dataclass(frozen=True)
