@@ -10,6 +10,7 @@ other measures, has no part in it and is asked before and after.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from training import config as configs
+from training.judging.embeddings import kept
 from training.metrics import bootstrap
 from training.refine import simulated
 from training.refine.__main__ import add_places, begin, bench_of
@@ -27,6 +29,7 @@ from training.refine.raters import DEFECTS, panel
 from training.refine.step import RefineConfig, refine
 from training.refine.study import read_all
 from training.refine.versions import Versions
+from training.shards import fingerprint
 
 N_RATERS = 3
 
@@ -40,7 +43,7 @@ def main() -> None:
     versions = Versions(args.out)
     bench = bench_of(args.data, args.classifier, config)
     begin(versions, args.run)
-    critics = {name: fit(name, bench.training) for name in KINDS}
+    critics = {name: critic_of(name, bench, args.data.parent / "critics") for name in KINDS}
     raters = panel(N_RATERS, args.error, args.seed)
     exports: list[Path] = []
     found: dict[str, Any] = {
@@ -70,6 +73,15 @@ def main() -> None:
         became = "accepted" if step.accepted else f"refused: {'; '.join(step.reasons)}"
         print(f"round {turn + 1}: version {step.version} {became}", flush=True)
     print(args.out / "README.md")
+
+
+def critic_of(name: str, bench: Bench, folder: Path) -> Critic:
+    """Fitted once for these training records, and kept in the folder: to measure them takes
+    minutes."""
+    rules = hashlib.sha256(repr(KINDS[name][2]).encode()).hexdigest()[:8]
+    kept_as = f"{name}-{rules}-{fingerprint(bench.training)[:12]}"
+    limits = kept(folder, kept_as, lambda: np.array(fit(name, bench.training).limits))
+    return Critic(name, tuple(limits.tolist()))
 
 
 def rated(
