@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -55,9 +56,19 @@ def main() -> None:
         fold: [o for p in parts for o in outputs_of(model, p.folds((fold,)), statements)]
         for fold in (*CHOOSE, *REPORT)
     }
+    result = judged(folds, statements, [p.source for p in parts])
+    (args.run[0] / "evaluation.json").write_text(json.dumps(result, indent=2))
+    for told in headlines(result["metrics"]):
+        print(told)
+
+
+def judged(
+    folds: dict[int, list[Outputs]], statements: tuple[str, ...], sources: list[str]
+) -> dict[str, Any]:
+    """What fold 9 chooses, and the figures of all folds given. `sources`: of the shards."""
     chosen = folds[CHOOSE[0]]
     rule, rules = choose_rule(chosen)
-    implying = implying_statements(statements, [p.source for p in parts])
+    implying = implying_statements(statements, sources)
     implying_columns = [1 + statements.index(code) for code in implying]
     calibrations = fit_calibrations(chosen, implying_columns)
     figures = [
@@ -66,17 +77,22 @@ def main() -> None:
         for o in outputs
         for figure in report(o, fold, calibrations, implying_columns, rule, statements)
     ]
-    result = {
+    return {
         "implying_statements": implying,
         "record_rule": asdict(rule),
         "record_rules_compared": rules,
         "calibration": [asdict(c) for c in calibrations],
         "metrics": figures,
     }
-    (args.run[0] / "evaluation.json").write_text(json.dumps(result, indent=2))
-    for f in figures:
-        if f["name"].count("AUROC") and not f["name"].startswith("AUROC ") or "ECE" in f["name"]:
-            print(line(f))
+
+
+def headlines(figures: list[dict]) -> list[str]:
+    """A line a figure, without single statements and decisions."""
+    return [
+        line(f)
+        for f in figures
+        if f["name"].count("AUROC") and not f["name"].startswith("AUROC ") or "ECE" in f["name"]
+    ]
 
 
 def outputs_of(model: nn.Module, part: Shard, statements: tuple[str, ...]) -> list[Outputs]:

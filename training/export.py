@@ -121,18 +121,9 @@ def describe(
         n_samples=preparation.n_samples,
         leads=INDEPENDENT_LEADS,
         statements=tuple(known["statements"]),
-        implying_statements=tuple(evaluation["implying_statements"]),
         preparation=preparation,
-        calibration=tuple(
-            Calibration(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()})
-            for c in evaluation["calibration"]
-        ),
-        record_rule=RecordRule(**evaluation["record_rule"]),
         chosen_on="fold 9 (weights, preparation, calibration, thresholds, record rule)",
-        metrics=tuple(
-            Metric(**{**m, "value": round(m["value"], 4), "interval": _rounded(m["interval"])})
-            for m in evaluation["metrics"]
-        ),
+        **of_evaluation(evaluation),
         training_data=training_data(known["sources"]),
         licence="Apache-2.0",
         intended_use="Research on atrial substrate and on serving ECG models.",
@@ -146,6 +137,22 @@ def describe(
             "Long records: one false alarm in any segment raises the record's probability.",
         ),
     )
+
+
+def of_evaluation(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What of the card `training.evaluate` chose and measured."""
+    return {
+        "implying_statements": tuple(evaluation["implying_statements"]),
+        "calibration": tuple(
+            Calibration(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()})
+            for c in evaluation["calibration"]
+        ),
+        "record_rule": RecordRule(**evaluation["record_rule"]),
+        "metrics": tuple(
+            Metric(**{**m, "value": round(m["value"], 4), "interval": _rounded(m["interval"])})
+            for m in evaluation["metrics"]
+        ),
+    }
 
 
 def architecture(model: nn.Module, config: dict[str, Any]) -> str:

@@ -74,10 +74,8 @@ def lead_sets(part: Shard) -> list[str]:
     return [s for s in LEAD_SETS if has[lead_set_mask(s) > 0].all()]
 
 
-def probabilities(
-    model: Classifier, part: Shard, lead_set: str, codes: Sequence[str]
-) -> np.ndarray:
-    """[record, 1 + codes], calibrated and decided by the card's rule."""
+def outputs_of(model: Classifier, part: Shard, lead_set: str) -> Outputs:
+    """Logits of a part with the lead set's leads alone, run as the service runs them."""
     mask = (part.lead_mask * lead_set_mask(lead_set)).astype(np.float32)
     logits = np.concatenate(
         [
@@ -85,9 +83,16 @@ def probabilities(
             for r in batches(len(part.sig))
         ]
     )
-    card = model.card
-    outputs = Outputs(part, lead_set, logits, mask.sum(axis=1), part.label)
-    by_segment = calibrate(logits, outputs.n_leads, list(card.calibration), card.implying)
+    label = part.label[:, columns(model.card.statements)]
+    return Outputs(part, lead_set, logits, mask.sum(axis=1), label)
+
+
+def probabilities(
+    model: Classifier, part: Shard, lead_set: str, codes: Sequence[str]
+) -> np.ndarray:
+    """[record, 1 + codes], calibrated and decided by the card's rule."""
+    card, outputs = model.card, outputs_of(model, part, lead_set)
+    by_segment = calibrate(outputs.logits, outputs.n_leads, list(card.calibration), card.implying)
     found = by_record(outputs, *by_segment, card.record_rule)[0]
     return found[:, [0, *(1 + card.statements.index(code) for code in codes)]]
 
