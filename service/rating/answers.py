@@ -7,12 +7,13 @@ and does not overwrite what was said later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from ecg.errors import UnreadableError, UnservableError
 from ecg.leads import LEADS
@@ -35,23 +36,23 @@ PresentationId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _one_of(known: Collection[str]) -> Callable[[str], str]:
+def _one_of(known: Collection[str]) -> tuple[AfterValidator, FieldInfo]:
     def check(value: str) -> str:
         if value not in known:
             raise ValueError(f"must be one of {', '.join(known)}")
         return value
 
-    return check
+    return AfterValidator(check), Field(json_schema_extra={"enum": list(known)})
 
 
 class Mark(_Strict):
     """A defect; where it lies, if the rater said so."""
 
-    kind: Annotated[str, AfterValidator(_one_of(DEFECTS))]
-    lead: Annotated[str, AfterValidator(_one_of(LEADS))] | None
+    kind: Annotated[str, *_one_of(DEFECTS)]
+    lead: Annotated[str, *_one_of(LEADS)] | None
     time_s: Annotated[float, Field(ge=0, le=10)] | None
 
 
@@ -129,7 +130,7 @@ def checked(answer: dict[str, Any] | None, mode: str) -> str:
         return "{}"
     try:
         kind = Pair if mode == "pairs" else Single
-        return kind.model_validate(answer, strict=True).model_dump_json()
+        return kind.model_validate(answer).model_dump_json()
     except ValidationError as error:
         raise _unfit(error).within("answer") from None
 

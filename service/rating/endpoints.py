@@ -17,7 +17,7 @@ from ecg.errors import TooLargeError, UnservableError
 from ecg.formats import File
 from service import problems
 from service.answering import answer
-from service.rating import answers, showing, studies
+from service.rating import answers, openapi, showing, studies
 from service.rating.open import Rating
 from service.rating.showing import BLOCK, SMALL_BLOCK, padded
 from service.rating.studies import Rater, Study
@@ -27,10 +27,10 @@ NO_RATER = "the personal link is incomplete, or its owner ended it; ask them for
 
 
 def add_routes(app: FastAPI) -> None:
-    app.get("/rate/progress", include_in_schema=False)(get_progress)
-    app.get("/rate/ecg", include_in_schema=False)(get_ecg)
-    app.post("/rate/answer", include_in_schema=False)(post_answer)
-    app.post("/rate/undo", include_in_schema=False)(post_undo)
+    app.get("/rate/progress", **openapi.PROGRESS)(get_progress)
+    app.get("/rate/ecg", **openapi.ECG)(get_ecg)
+    app.post("/rate/answer", **openapi.ANSWER)(post_answer)
+    app.post("/rate/undo", **openapi.UNDO)(post_undo)
 
 
 async def get_progress(request: Request) -> Response:

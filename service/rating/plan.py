@@ -23,7 +23,7 @@ class Plan(BaseModel):
     """As the owner says it. `labels`: label -> weight; each source gives the labels in the same
     shares, so that a label says nothing of the source. `generated`: generator -> how many."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     mode: Mode = "single"
