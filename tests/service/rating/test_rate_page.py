@@ -31,6 +31,9 @@ from tests.service.rating.made import real_npz, shown_to, study
 from tests.service.rating.serving import serving
 
 TABLET, UPRIGHT = (1024, 768), (768, 1024)
+SCREENS = ((1440, 900), (1280, 720), (1180, 820), (820, 1180))
+# of the drawing itself, px: its box may be wider
+WIDTH = "e => e.viewBox.baseVal.width * e.getScreenCTM().a"
 KEYS = {"source": "asdjkl", "label": "ynu", "plausibility": "12345"}
 
 
@@ -368,6 +371,29 @@ def test_calipers_measure_on_any_size(browser: Browser, home: str, engine: sa.En
                 page.keyboard.press("+")
                 page.locator(".paper").evaluate("e => { e.scrollLeft = 0; }")
                 assert page.locator(".sheet").bounding_box()["width"] > 1.4 * wide
+
+
+@pytest.mark.parametrize("mode", ["single", "pairs"])
+@pytest.mark.parametrize("size", SCREENS, ids=[f"{w}x{h}" for w, h in SCREENS])
+def test_all_of_it_is_on_the_screen_without_scrolling(
+    browser: Browser, home: str, engine: sa.Engine, mode: str, size: tuple[int, int]
+) -> None:
+    """Prints and questions; the prints as large as then fits, whole, and none behind another."""
+    _, token = rater_of(engine, mode=mode)
+    with opened(browser, size) as context:
+        page = go(context, home, token)
+        assert fits(page)
+        assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+        boxes = [one.bounding_box() for one in page.locator(".paper").all()]
+        assert len(boxes) == (2 if mode == "pairs" else 1)
+        for paper in page.locator(".paper").all():
+            assert paper.evaluate("e => e.scrollHeight <= e.clientHeight + 1")
+            across = paper.locator(".sheet > svg").first.evaluate(WIDTH)
+            assert across >= 560, "large enough to read"
+        if mode == "pairs" and size[0] < size[1]:
+            assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"], "one above the other"
+        save = page.get_by_role("button", name="Save and next").bounding_box()
+        assert save["y"] + save["height"] <= size[1]
 
 
 @pytest.mark.parametrize("size", [TABLET, UPRIGHT], ids=["1024x768", "768x1024"])
