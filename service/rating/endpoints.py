@@ -42,12 +42,16 @@ async def get_progress(request: Request) -> Response:
 
 
 async def get_ecg(request: Request) -> Response:
-    """At `?position=`, counted from 0."""
+    """At `?position=`, counted from 0. When it comes says no more than that it is there."""
+    clock = asyncio.get_running_loop().time
+    arrived = clock()
 
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
         rater, study = await _who(request)
         position = _position(request.query_params.get("position", ""))
-        return await asyncio.to_thread(_ecg, request, study, rater, position)
+        found = await asyncio.to_thread(_ecg, request, study, rater, position)
+        await asyncio.sleep(showing.until_due(clock() - arrived))
+        return found
 
     return await answer(request, "rate", work)
 

@@ -3,9 +3,9 @@
 Schemathesis makes requests that fit the page and requests that do not, and compares each answer
 with what the page says of it: status, media type, headers and schema, without a field that the page
 does not tell. What fits may still be no ECG, and is then refused with a documented problem; what
-does not fit must be refused. 503 is an answer of a service with too much to do, and counted; 404 and
-409 are answers where the page has them: of ids that there are not. A study is made first, and all
-is asked with the link of a rater of it.
+does not fit must be refused. 503 is an answer of a service with too much to do, and counted; 404
+and 409 are answers where the page has them: of ids that there are not. A study is made first, and
+all is asked with the link of a rater of it.
 """
 
 from __future__ import annotations
