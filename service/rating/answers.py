@@ -119,8 +119,10 @@ def read_given(body: bytes, undoing: bool) -> Given:
         raise UnreadableError("not valid JSON") from None
     except ValidationError as error:
         raise _unfit(error) from None
-    if (given.answer is None) != undoing:
-        raise UnservableError("must be there, but for what is undone", "answer")
+    if undoing and given.answer is not None:
+        raise UnservableError("is not taken here: /rate/answer keeps answers", "answer")
+    if not undoing and given.answer is None:
+        raise UnservableError("is missing; to take one back, ask /rate/undo", "answer")
     return given
 
 
@@ -211,4 +213,5 @@ def _unfit(error: ValidationError) -> UnservableError:
     first = error.errors(include_input=False, include_url=False)[0]
     if first["type"] == "extra_forbidden":
         return UnservableError("holds a field that is not asked for")
-    return UnservableError(first["msg"], ".".join(str(part) for part in first["loc"]))
+    where = ".".join(str(part) for part in first["loc"])
+    return UnservableError(first["msg"].removeprefix("Value error, "), where)

@@ -69,7 +69,7 @@ async def _post(request: Request, undoing: bool) -> Response:
         rater, study = await _who(request)
         body = files[0].content
         if len(body) > MAX_ANSWER:
-            raise TooLargeError(f"an answer of more than {MAX_ANSWER >> 10} KiB")
+            raise TooLargeError(f"an answer has at most {MAX_ANSWER >> 10} KiB")
         given = answers.read_given(bytes(body), undoing)
         kept = await asyncio.to_thread(
             _rating(request), lambda engine: answers.keep(engine, rater.id, given)

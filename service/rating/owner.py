@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 import orjson
+import sqlalchemy as sa
 from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
@@ -102,8 +103,6 @@ async def post_invite(request: Request) -> Response:
 
     async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any]:
         asked = _read(files[0].content, Invited)
-        if not asked.name.isprintable():
-            raise UnservableError("must be printable characters", "name")
         study = await _study(request, asked.study)
         try:
             rater, token = await _in_thread(
@@ -145,7 +144,7 @@ async def get_report(request: Request) -> Response:
         study = await _closed(request)
         extend(limit, 30.0)
 
-        def make(engine: Any) -> Response:
+        def make(engine: sa.Engine) -> Response:
             return _FORMS[form](report.figures(export.of(engine, study)))
 
         return await _in_thread(request, make)
@@ -175,11 +174,11 @@ _FORMS: Mapping[str, Callable[[dict[str, Any]], Response]] = {
 }
 
 
-def _list(engine: Any) -> list[dict[str, Any]]:
+def _list(engine: sa.Engine) -> list[dict[str, Any]]:
     return [_told(engine, study) for study in studies.all_of(engine)]
 
 
-def _told(engine: Any, study: Study) -> dict[str, Any]:
+def _told(engine: sa.Engine, study: Study) -> dict[str, Any]:
     raters = []
     progress = studies.progress_of_all(engine, study.id)
     for rater in studies.raters_of(engine, study.id):
@@ -252,7 +251,7 @@ def _rating(request: Request) -> Rating:
     return request.app.state.rating
 
 
-async def _in_thread(request: Request, work: Callable[[Any], T]) -> T:
+async def _in_thread(request: Request, work: Callable[[sa.Engine], T]) -> T:
     """`work` with the database."""
     rating = _rating(request)
     return await asyncio.to_thread(lambda: rating(work))

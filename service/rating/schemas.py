@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.rating.answers import Pair, PresentationId, Single
-from service.rating.plan import Mode
+from service.rating.plan import Mode, Name
 from service.schemas import RequestId
 
 Id = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
@@ -24,7 +24,7 @@ class Invited(_Asked):
     """`simulated`: a program will answer, and whatever counts its answers says so."""
 
     study: Id
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Name
     simulated: bool = False
 
 
