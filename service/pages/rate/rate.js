@@ -121,6 +121,7 @@ function show(presentation) {
   form.show(answer && { ...answer, defects: answer.defects?.map((mark) => (
     mark.lead ? { ...mark, ...spot(mark, strips) } : mark)) });
   tell();
+  $("form").inert = false;
   since = performance.now();
   document.activeElement?.blur();
   scrollTo(0, 0);
@@ -139,6 +140,8 @@ function submit() {
     return;
   }
   const { presentation, position, revision } = shown;
+  shown = null; // what is said before the next one is there is of neither
+  $("form").inert = true;
   const seconds = Math.round(performance.now() - since) / 1000;
   underWay.set(presentation, position);
   answered.add(position);
