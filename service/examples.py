@@ -44,9 +44,14 @@ _PROBLEMS: dict[str, Problem] = {
     "unreadable": problems.of_error(UnreadableError("not valid JSON at line 1, column 9")),
     "no key": problems.unauthorized("send `Authorization: Bearer` with a key of this service"),
     "not of this key": problems.forbidden("synthesize"),
+    "nothing shown there": problems.no_such_presentation(),
+    "no study of this id": problems.no_such_study(),
     "not acceptable": problems.not_acceptable("image/svg+xml, image/png"),
     "head too slow": problems.head_too_slow(20),
     "head too large": problems.head_too_large(64 * 1024),
+    "the study is closed": problems.study_closed(),
+    "the study is open": problems.study_open(),
+    "the id of another answer": problems.another_answer(),
     "malformed": problems.malformed(),
     "too large": problems.too_large(64 * 2**20),
     "unknown format": problems.of_error(
@@ -66,7 +71,9 @@ _PROBLEMS: dict[str, Problem] = {
 def problems_of(status: int) -> dict[str, Any]:
     """Examples by name, of an answer's `content`."""
     return {
-        name: {"value": orjson.loads(bytes(problem.response(_ID).body))}
-        for name, problem in _PROBLEMS.items()
-        if problem.status == status
+        name: as_sent(problem) for name, problem in _PROBLEMS.items() if problem.status == status
     }
+
+
+def as_sent(problem: Problem) -> dict[str, Any]:
+    return {"value": orjson.loads(bytes(problem.response(_ID).body))}

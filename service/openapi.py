@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from ecg.leads import LEADS
 from ecg.limits import LIMITS
 from service import examples
+from service.access.scopes import EVERYONE, RATER, scope_of
 from service.problems import MEDIA_TYPE
 from service.schemas import ClassifyAnswer, ModelsAnswer, ProblemAnswer, SynthesizeAnswer
 from service.synthesize import FORMATS, SynthesizeRequest
@@ -195,8 +196,10 @@ _PROBLEMS = {
     400: "The body could not be read",
     401: "A valid key is needed, where keys are asked for",
     403: "The key may not do this",
+    404: "There is no such thing",
     406: "No such answer",
     408: "The request's head did not come in time",
+    409: "Not as things stand",
     413: "The body is too large",
     415: "The body is in no known format",
     422: "Read, but not something that can be answered",
@@ -206,6 +209,7 @@ _PROBLEMS = {
     503: "No answer in time, or none that can be recorded, see Retry-After; or no model for it",
 }
 _AT_THE_DOOR = (401, 403, 429, 503)
+_OF_RECORDS = tuple(status for status in _PROBLEMS if status not in (404, 409))
 _HEADERS: dict[str, Any] = {
     "X-Request-ID": {
         "description": "finds the request in the service's log",
@@ -220,8 +224,7 @@ _RETRY_AFTER: dict[str, Any] = {
 }
 
 
-def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Of these statuses, else of all."""
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": _PROBLEMS[status],
@@ -233,7 +236,7 @@ def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
                 }
             },
         }
-        for status in statuses or _PROBLEMS
+        for status in statuses
     }
 
 
@@ -250,14 +253,21 @@ _SECURITY: dict[str, Any] = {
         "name": "__Host-ecg-session",
         "description": "a browser's, which signed in at / with a key",
     },
+    "rater": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "what follows the # of a rater's personal link, `rater_…`; always asked for",
+    },
 }
 
 
-def json_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+def json_body(
+    model: type[BaseModel], example: dict[str, Any], required: bool = False
+) -> dict[str, Any]:
     """A JSON body of `model`, which the endpoint reads itself."""
     schema = model.model_json_schema()
     content = {"schema": schema, "examples": {"usual": {"value": example}}}
-    return {"requestBody": {"required": False, "content": {"application/json": content}}}
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}
 
 
 _BUNDLE: dict[str, Any] = {
@@ -278,29 +288,32 @@ _BUNDLE: dict[str, Any] = {
 _PICTURE = {"schema": {"type": "string"}}
 
 
-def _answers(description: str, **more: Any) -> dict[int | str, dict[str, Any]]:
+def answers(
+    description: str, statuses: Sequence[int] = _OF_RECORDS, **more: Any
+) -> dict[int | str, dict[str, Any]]:
+    """Of an endpoint, `more` of its 200; `statuses`: of its problems."""
     return {
         200: {"description": description, "headers": _HEADERS, **more},
-        **_problem_responses(),
+        **problem_responses(*statuses),
     }
 
 
-CLASSIFY_RESPONSES = _answers(
+CLASSIFY_RESPONSES = answers(
     "An answer a record, in their order",
     model=ClassifyAnswer,
     content={"application/fhir+json": {"schema": _BUNDLE}},
 )
 SYNTHESIZE = json_body(SynthesizeRequest, examples.SYNTHESIZE)
-SYNTHESIZE_RESPONSES = _answers(
+SYNTHESIZE_RESPONSES = answers(
     "The ECGs, as `Accept` asks",
     model=SynthesizeAnswer,
     content={media_type: _BINARY for media_type in FORMATS},
 )
-PRINT_RESPONSES = _answers("The print", content={"image/svg+xml": _PICTURE, "image/png": _BINARY})
-STRIP_RESPONSES = _answers("The overview", content={"image/svg+xml": _PICTURE})
+PRINT_RESPONSES = answers("The print", content={"image/svg+xml": _PICTURE, "image/png": _BINARY})
+STRIP_RESPONSES = answers("The overview", content={"image/svg+xml": _PICTURE})
 MODELS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A card a model", "model": ModelsAnswer},
-    **_problem_responses(*_AT_THE_DOOR),
+    **problem_responses(*_AT_THE_DOOR),
 }
 
 
@@ -308,12 +321,14 @@ def _page(summary: str, media_type: str, open_to_all: bool = False) -> dict[str,
     content = {media_type: {"schema": {"type": "string"}}}
     responses: dict[str, Any] = {"200": {"description": summary, "content": content}}
     if not open_to_all:
-        responses |= {str(s): told for s, told in _problem_responses(*_AT_THE_DOOR).items()}
+        responses |= {str(s): told for s, told in problem_responses(*_AT_THE_DOOR).items()}
     return {"get": {"summary": summary, "responses": responses}}
 
 
 _PAGES = {
     "/": _page("The web page", "text/html"),
+    "/rate": _page("The page of a rater's personal link", "text/html", open_to_all=True),
+    "/studies": _page("The page of a study's owner", "text/html"),
     "/docs": _page("This page", "text/html"),
     "/livez": _page("The process runs", "text/plain", open_to_all=True),
     "/healthz": _page("As /livez", "text/plain", open_to_all=True),
@@ -322,10 +337,20 @@ _PAGES = {
 }
 
 
+def _who_may(path: str) -> list[dict[str, list[str]]]:
+    """The scope that a key, token or session needs there; no credential where keys are not asked
+    for, or where nobody is."""
+    scope = scope_of(path)
+    if scope == RATER:
+        return [{"rater": []}]
+    if scope in (None, EVERYONE):
+        return [{}]
+    return [{"key": [scope]}, {"session": [scope]}, {}]
+
+
 def complete(app: FastAPI) -> None:
-    """Let the app's document have the routes that are not FastAPI's, how to send a key (some
-    services ask for none), and the problems' schema: FastAPI would give each problem the endpoint's
-    own media type, too."""
+    """Let the app's document have the routes that are not FastAPI's, who may ask each of them, and
+    the problems' schema: FastAPI would give each problem the endpoint's own media type, too."""
     document_of = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -333,7 +358,9 @@ def complete(app: FastAPI) -> None:
             document = document_of()
             document["paths"] |= _PAGES
             document["components"]["securitySchemes"] = _SECURITY
-            document["security"] = [{name: []} for name in _SECURITY] + [{}]
+            for path, methods in document["paths"].items():
+                for operation in methods.values():
+                    operation["security"] = _who_may(path)
             document["components"]["schemas"][ProblemAnswer.__name__] = (
                 ProblemAnswer.model_json_schema()
             )

@@ -215,7 +215,7 @@ def _credentials(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, st
 
 
 def _too_many_failures(wait_s: float) -> Problem | None:
-    said = "too many keys or tokens that are not valid came from this address"
+    said = "too many keys, tokens or links that are not valid came from this address"
     return problems.too_often(wait_s, said) if wait_s > 0 else None
 
 

@@ -7,12 +7,13 @@ and does not overwrite what was said later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from ecg.errors import UnreadableError, UnservableError
 from ecg.leads import LEADS
@@ -35,23 +36,23 @@ PresentationId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _one_of(known: Collection[str]) -> Callable[[str], str]:
+def _one_of(known: Collection[str]) -> tuple[AfterValidator, FieldInfo]:
     def check(value: str) -> str:
         if value not in known:
             raise ValueError(f"must be one of {', '.join(known)}")
         return value
 
-    return check
+    return AfterValidator(check), Field(json_schema_extra={"enum": list(known)})
 
 
 class Mark(_Strict):
     """A defect; where it lies, if the rater said so."""
 
-    kind: Annotated[str, AfterValidator(_one_of(DEFECTS))]
-    lead: Annotated[str, AfterValidator(_one_of(LEADS))] | None
+    kind: Annotated[str, *_one_of(DEFECTS)]
+    lead: Annotated[str, *_one_of(LEADS)] | None
     time_s: Annotated[float, Field(ge=0, le=10)] | None
 
 
@@ -118,8 +119,10 @@ def read_given(body: bytes, undoing: bool) -> Given:
         raise UnreadableError("not valid JSON") from None
     except ValidationError as error:
         raise _unfit(error) from None
-    if (given.answer is None) != undoing:
-        raise UnservableError("must be there, but for what is undone", "answer")
+    if undoing and given.answer is not None:
+        raise UnservableError("is not taken here: /rate/answer keeps answers", "answer")
+    if not undoing and given.answer is None:
+        raise UnservableError("is missing; to take one back, ask /rate/undo", "answer")
     return given
 
 
@@ -129,7 +132,7 @@ def checked(answer: dict[str, Any] | None, mode: str) -> str:
         return "{}"
     try:
         kind = Pair if mode == "pairs" else Single
-        return kind.model_validate(answer, strict=True).model_dump_json()
+        return kind.model_validate(answer).model_dump_json()
     except ValidationError as error:
         raise _unfit(error).within("answer") from None
 
@@ -210,4 +213,5 @@ def _unfit(error: ValidationError) -> UnservableError:
     first = error.errors(include_input=False, include_url=False)[0]
     if first["type"] == "extra_forbidden":
         return UnservableError("holds a field that is not asked for")
-    return UnservableError(first["msg"], ".".join(str(part) for part in first["loc"]))
+    where = ".".join(str(part) for part in first["loc"])
+    return UnservableError(first["msg"].removeprefix("Value error, "), where)

@@ -17,7 +17,7 @@ from ecg.errors import TooLargeError, UnservableError
 from ecg.formats import File
 from service import problems
 from service.answering import answer
-from service.rating import answers, showing, studies
+from service.rating import answers, openapi, showing, studies
 from service.rating.open import Rating
 from service.rating.showing import BLOCK, SMALL_BLOCK, padded
 from service.rating.studies import Rater, Study
@@ -27,10 +27,10 @@ NO_RATER = "the personal link is incomplete, or its owner ended it; ask them for
 
 
 def add_routes(app: FastAPI) -> None:
-    app.get("/rate/progress", include_in_schema=False)(get_progress)
-    app.get("/rate/ecg", include_in_schema=False)(get_ecg)
-    app.post("/rate/answer", include_in_schema=False)(post_answer)
-    app.post("/rate/undo", include_in_schema=False)(post_undo)
+    app.get("/rate/progress", **openapi.PROGRESS)(get_progress)
+    app.get("/rate/ecg", **openapi.ECG)(get_ecg)
+    app.post("/rate/answer", **openapi.ANSWER)(post_answer)
+    app.post("/rate/undo", **openapi.UNDO)(post_undo)
 
 
 async def get_progress(request: Request) -> Response:
@@ -42,12 +42,16 @@ async def get_progress(request: Request) -> Response:
 
 
 async def get_ecg(request: Request) -> Response:
-    """At `?position=`, counted from 0."""
+    """At `?position=`, counted from 0. When it comes says no more than that it is there."""
+    clock = asyncio.get_running_loop().time
+    arrived = clock()
 
     async def work(files: list[File], limit: asyncio.Timeout) -> Response:
         rater, study = await _who(request)
         position = _position(request.query_params.get("position", ""))
-        return await asyncio.to_thread(_ecg, request, study, rater, position)
+        found = await asyncio.to_thread(_ecg, request, study, rater, position)
+        await asyncio.sleep(showing.until_due(clock() - arrived))
+        return found
 
     return await answer(request, "rate", work)
 
@@ -65,7 +69,7 @@ async def _post(request: Request, undoing: bool) -> Response:
         rater, study = await _who(request)
         body = files[0].content
         if len(body) > MAX_ANSWER:
-            raise TooLargeError(f"an answer of more than {MAX_ANSWER >> 10} KiB")
+            raise TooLargeError(f"an answer has at most {MAX_ANSWER >> 10} KiB")
         given = answers.read_given(bytes(body), undoing)
         kept = await asyncio.to_thread(
             _rating(request), lambda engine: answers.keep(engine, rater.id, given)

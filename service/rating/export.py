@@ -167,15 +167,18 @@ def read(path: Path) -> Export:
     """Of a folder, or of its NPZ. Errors: ValueError that says what is wrong."""
     file = path / NPZ if path.is_dir() else path
     try:
-        with np.load(file, allow_pickle=False) as f:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as f:
             arrays = {name: f[name] for name in f.files if name != "data"}
         study = json.loads(str(arrays["study"]))
-        if study["format"] != FORMAT:
-            raise ValueError(f"{file} is of format {study['format']}, and {FORMAT} is read here")
-        tables = [_rows(kind, name, arrays) for name, kind in _KINDS.items()]
-        return Export(study, *tables, sig=arrays["sig"])  # type: ignore[arg-type]
-    except (KeyError, OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is no export of a study: {type(error).__name__}") from None
+        if study["format"] == FORMAT:
+            tables = [_rows(kind, name, arrays) for name, kind in _KINDS.items()]
+            return Export(study, *tables, sig=arrays["sig"])  # type: ignore[arg-type]
+    except Exception as error:  # numpy and zipfile leak many kinds
+        kind = type(error).__name__
+        raise ValueError(
+            f"{file} is no export ({kind}): name the folder of `python -m service.studies export`"
+        ) from None
+    raise ValueError(f"{file} is of format {study['format']}, and {FORMAT} is read here")
 
 
 _KINDS: dict[str, type] = dict(

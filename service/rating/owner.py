@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import orjson
+import sqlalchemy as sa
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,49 +21,26 @@ from ecg.store import Generator
 from service import problems
 from service.answering import answer, extend, json_response
 from service.engine import Engine
-from service.rating import export, material, report, report_page, studies
+from service.rating import export, material, openapi, report, report_page, studies
 from service.rating.open import Rating
 from service.rating.plan import Plan
+from service.rating.schemas import Invited, OfRater, OfStudy
 from service.rating.studies import Study
 
 T = TypeVar("T")
+Asked = TypeVar("Asked", bound=BaseModel)
 MAX_HERE = 300  # ECGs of a study that is made in a request; the command makes larger ones
 MAKE_S = 2.0  # more time, for each ECG that is made
-_Id = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
-
-
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Invited(_Asked):
-    study: _Id
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    simulated: bool = False
-
-
-class OfStudy(_Asked):
-    study: _Id
-
-
-class OfRater(_Asked):
-    rater: _Id
-
-
-Asked = TypeVar("Asked", bound=BaseModel)
 
 
 def add_routes(app: FastAPI) -> None:
-    app.get("/studies/list", include_in_schema=False)(get_list)
-    app.get("/studies/report", include_in_schema=False)(get_report)
-    app.get("/studies/export", include_in_schema=False)(get_export)
-    for verb, endpoint in (
-        ("create", post_create),
-        ("invite", post_invite),
-        ("revoke", post_revoke),
-        ("close", post_close),
-    ):
-        app.post(f"/studies/{verb}", include_in_schema=False)(endpoint)
+    app.get("/studies/list", **openapi.LIST)(get_list)
+    app.get("/studies/report", **openapi.REPORT)(get_report)
+    app.get("/studies/export", **openapi.EXPORT)(get_export)
+    app.post("/studies/create", **openapi.CREATE)(post_create)
+    app.post("/studies/invite", **openapi.INVITE)(post_invite)
+    app.post("/studies/revoke", **openapi.REVOKE)(post_revoke)
+    app.post("/studies/close", **openapi.CLOSE)(post_close)
 
 
 async def get_list(request: Request) -> Response:
@@ -125,8 +103,6 @@ async def post_invite(request: Request) -> Response:
 
     async def work(files: list[File], limit: asyncio.Timeout) -> dict[str, Any]:
         asked = _read(files[0].content, Invited)
-        if not asked.name.isprintable():
-            raise UnservableError("must be printable characters", "name")
         study = await _study(request, asked.study)
         try:
             rater, token = await _in_thread(
@@ -168,7 +144,7 @@ async def get_report(request: Request) -> Response:
         study = await _closed(request)
         extend(limit, 30.0)
 
-        def make(engine: Any) -> Response:
+        def make(engine: sa.Engine) -> Response:
             return _FORMS[form](report.figures(export.of(engine, study)))
 
         return await _in_thread(request, make)
@@ -198,11 +174,11 @@ _FORMS: Mapping[str, Callable[[dict[str, Any]], Response]] = {
 }
 
 
-def _list(engine: Any) -> list[dict[str, Any]]:
+def _list(engine: sa.Engine) -> list[dict[str, Any]]:
     return [_told(engine, study) for study in studies.all_of(engine)]
 
 
-def _told(engine: Any, study: Study) -> dict[str, Any]:
+def _told(engine: sa.Engine, study: Study) -> dict[str, Any]:
     raters = []
     progress = studies.progress_of_all(engine, study.id)
     for rater in studies.raters_of(engine, study.id):
@@ -275,7 +251,7 @@ def _rating(request: Request) -> Rating:
     return request.app.state.rating
 
 
-async def _in_thread(request: Request, work: Callable[[Any], T]) -> T:
+async def _in_thread(request: Request, work: Callable[[sa.Engine], T]) -> T:
     """`work` with the database."""
     rating = _rating(request)
     return await asyncio.to_thread(lambda: rating(work))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ecg.labels import Labels
 from ecg.statements import ATRIAL_STATEMENTS, STATEMENTS
@@ -16,16 +16,25 @@ REAL = "real"
 SUBSTRATES = ("normal", "abnormal")
 MOST = 2000  # ECGs a study
 Mode = Literal["single", "pairs"]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable characters")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
 
 class Plan(BaseModel):
     """As the owner says it. `labels`: label -> weight; each source gives the labels in the same
     shares, so that a label says nothing of the source. `generated`: generator -> how many."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Name
     mode: Mode = "single"
     labels: Annotated[dict[str, Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)]
     generated: dict[str, Annotated[int, Field(ge=1, le=MOST)]] = {}
@@ -35,12 +44,10 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Plan:
-        if not self.name.isprintable():
-            raise ValueError("name must be printable characters")
         for label in self.labels:
             labels_of(label)
         for name in self.generated:
-            if not _NAME.fullmatch(name):
+            if not _FOLDER.fullmatch(name):
                 raise ValueError("generated must name folders of the models store")
         if not 2 <= self.n <= MOST:
             raise ValueError(f"a study has 2 to {MOST} ECGs: say how many are real and generated")

@@ -1,8 +1,8 @@
 """What a rater's page is told of a presentation: the same of every ECG, but for its picture.
 
 A body is filled up to a whole number of blocks, so that its length says nothing (and proxies are
-told not to pack it, since that length would); nothing of an ECG's id, source or origin is in it,
-and a repeat is told as what it repeats was.
+told not to pack it, since that length would), and leaves after a whole number of beats; nothing of
+an ECG's id, source or origin is in it, and a repeat is told as what it repeats was.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from service.rating.studies import Presentation, Progress, Rater, Study
 
 BLOCK = 2**17  # of a body; a print of ten seconds takes half of it
 SMALL_BLOCK = 2**12  # where there is no picture
+BEAT_S = 0.025  # of a presentation's answers; looking one up and drawing it takes a third of it
 
 
 def padded(value: dict[str, Any], block: int, request_id: str) -> Response:
@@ -32,6 +33,11 @@ def padded(value: dict[str, Any], block: int, request_id: str) -> Response:
     body = body[:-2] + b"." * (-len(body) % block) + body[-2:]
     headers = {"X-Request-ID": request_id, "Cache-Control": "no-store, no-transform"}
     return Response(body, headers=headers, media_type="application/json")
+
+
+def until_due(elapsed_s: float) -> float:
+    """How long an answer that was so long in the making waits for the next beat, s."""
+    return -elapsed_s % BEAT_S
 
 
 def shown(study: Study, one: Presentation) -> dict[str, Any]:

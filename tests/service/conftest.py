@@ -1,5 +1,6 @@
-"""A browser, and a running service with a generator that takes no time."""
+"""A browser, a database server, and a running service with a generator that takes no time."""
 
+import contextlib
 import shutil
 
 import pytest
@@ -8,12 +9,22 @@ from service.settings import Settings
 from tests.conftest import running_service
 from tests.ecg import fake_generator
 from tests.service.browser import chromium
+from tests.service.postgres import Postgres
 
 
 @pytest.fixture(scope="module")
 def browser():
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture
+def postgres():
+    server = Postgres()
+    yield server
+    with contextlib.suppress(OSError):
+        server.freeze(False)
+    server.remove()
 
 
 @pytest.fixture(scope="session")

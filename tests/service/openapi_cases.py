@@ -3,7 +3,9 @@
 Schemathesis makes requests that fit the page and requests that do not, and compares each answer
 with what the page says of it: status, media type, headers and schema, without a field that the page
 does not tell. What fits may still be no ECG, and is then refused with a documented problem; what
-does not fit must be refused. 503 is an answer of a service with too much to do, and counted.
+does not fit must be refused. 503 is an answer of a service with too much to do, and counted; 404
+and 409 are answers where the page has them: of ids that there are not. A study is made first, and
+all is asked with the link of a rater of it.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+import httpx
+
+from service.rating.openapi import PLAN
 from tests.conftest import ROOT
 
 CONFIG = """
 [checks.positive_data_acceptance]
-expected-statuses = [200, 400, 406, 413, 415, 422, 429, 503]
+expected-statuses = [200, 400, 404, 406, 409, 413, 415, 422, 429, 503]
 [checks.negative_data_rejection]
-expected-statuses = [400, 404, 405, 406, 413, 415, 422, 429, 503]
+expected-statuses = [400, 404, 405, 406, 409, 413, 415, 422, 429, 503]
 [checks.not_a_server_error]
 expected-statuses = ["2xx", "3xx", "4xx", 503]
 """
@@ -36,6 +41,7 @@ def run(
 
     a_route: drawn cases; short: these alone, without the corners; page: another than the service's.
     """
+    token, presentations = _rater(url)
     with tempfile.TemporaryDirectory() as folder:
         config, counts = Path(folder, "schemathesis.toml"), Path(folder, "counts.json")
         config.write_text(CONFIG)
@@ -46,6 +52,8 @@ def run(
                 str(page or f"{url}/openapi.json"),
                 "--url",
                 url,
+                "--header",
+                f"Authorization: Bearer {token}",
                 "--seed",
                 str(seed),
                 "--max-examples",
@@ -60,11 +68,26 @@ def run(
             **os.environ,
             "SCHEMATHESIS_HOOKS": "tests.service.openapi_hooks",
             "ECG_CASE_COUNTS": str(counts),
+            "ECG_CASE_PRESENTATIONS": " ".join(presentations),
             "PYTHONPATH": str(ROOT),
         }
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         found = json.loads(counts.read_text()) if counts.exists() else {}
     return found, "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def _rater(url: str) -> tuple[str, list[str]]:
+    """The token of a rater of a new study, and what they are shown."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        name = next(iter(client.get("/studies/list").json()["generators"]))
+        plan = {**PLAN, "generated": {name: 6}}
+        study = client.post("/studies/create", json=plan).raise_for_status().json()["study"]
+        asked = {"study": study, "name": "A program", "simulated": True}
+        token = client.post("/studies/invite", json=asked).raise_for_status().json()["token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        n = client.get("/rate/progress").json()["total"]
+        shown = [client.get(f"/rate/ecg?position={i}").json()["presentation"] for i in range(n)]
+    return token, shown
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import collections
 import json
 import os
 import random
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from schemathesis import Case, CheckContext, GenerationMode, HookContext, Respon
 
 from ecg.formats import WRITERS
 from service import examples
+from service.rating import openapi as rating
 from tests.ecg.formats.fuzz import mutated
 
 FILES = {
@@ -35,6 +37,8 @@ ODD = (
     *("application/fhir+json;fhirVersion=5.0", "application/fhir+json;fhirVersion=9", "*/*;q=a"),
 )
 SHARE = 0.3  # of the cases that get a good body, or an odd `Accept`
+GOOD = ("/classify", "/print", "/strip", "/rate/answer")  # whose bodies a good one may replace
+PRESENTATIONS = os.environ.get("ECG_CASE_PRESENTATIONS", "").split()
 MARK = "X-Case"  # of a request whose body is good
 COUNTS: collections.Counter[str] = collections.Counter()
 
@@ -68,7 +72,12 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     documented = sorted(case.operation.definition.raw["responses"]["200"]["content"])
     case.headers["Accept"] = rng.choice(ODD if rng.random() < SHARE else documented)
     positive = case.meta is not None and case.meta.generation.mode == GenerationMode.POSITIVE
-    if not positive or rng.random() >= SHARE or case.path not in ("/classify", "/print", "/strip"):
+    if not positive or rng.random() >= SHARE or case.path not in GOOD:
+        return
+    if case.path == "/rate/answer":
+        case.body = {**rating.GIVEN, "id": str(uuid.UUID(int=rng.getrandbits(128)))}
+        case.body |= {"presentation": rng.choice(PRESENTATIONS), "answer": rating.SINGLE}
+        case.headers[MARK] = "good"
         return
     if case.media_type == "application/json":
         record = {**examples.RECORD, "record_id": rng.choice((None, "", "\u0000", "7"))}

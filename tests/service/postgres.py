@@ -15,6 +15,7 @@ import pytest
 _BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path())
 MISSING = not (_BIN / "initdb").exists() or (os.geteuid() == 0 and not shutil.which("setpriv"))
 needs_postgres = pytest.mark.skipif(MISSING, reason="Debian's postgresql is not installed")
+DATABASES = ["sqlite", pytest.param("postgresql", marks=needs_postgres)]  # to run a test on each
 
 
 class Postgres:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -27,20 +26,10 @@ from service.audit.trail import record_now
 from service.audit.verifying import verify
 from tests.conftest import ROOT, running_service
 from tests.service.bodies import as_npz
-from tests.service.postgres import Postgres, needs_postgres
+from tests.service.postgres import DATABASES, Postgres, needs_postgres
 
 pytestmark = pytest.mark.slow
 KEY = "0123456789abcdef" * 4
-DATABASES = ["sqlite", pytest.param("postgresql", marks=needs_postgres)]
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    with contextlib.suppress(OSError):
-        server.freeze(False)
-    server.remove()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service import problems, schemas
+from service.access.scopes import EVERYONE, RATER, scope_of
 from service.edge import FRAMEWORK_PATHS
 from tests.service import openapi_cases
 
@@ -34,14 +35,38 @@ def operations(page: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]
 
 def test_every_route_is_on_the_page(page: dict[str, Any]) -> None:
     posted = {path for path, method, _ in operations(page) if method == "post"}
-    assert posted == {"/classify", "/print", "/strip", "/synthesize"}
+    rated = {"/rate/answer", "/rate/undo"}
+    owned = {f"/studies/{verb}" for verb in ("create", "invite", "revoke", "close")}
+    assert posted == {"/classify", "/print", "/strip", "/synthesize"} | rated | owned
     got = {path for path, method, _ in operations(page) if method == "get"}
-    assert got == {"/", "/docs", "/models", *FRAMEWORK_PATHS}
+    assert got == {
+        *("/", "/docs", "/models", *FRAMEWORK_PATHS),
+        *("/rate", "/rate/progress", "/rate/ecg"),
+        *("/studies", "/studies/list", "/studies/report", "/studies/export"),
+    }
+
+
+def test_the_page_says_who_may_ask_what(page: dict[str, Any]) -> None:
+    """As the door's own table has it; where a key is asked for, none does where none are."""
+    for path, method, operation in operations(page):
+        scope = scope_of(path)
+        told = operation["security"]
+        if scope == RATER:
+            assert told == [{"rater": []}], (path, method)
+        elif scope in (None, EVERYONE):
+            assert told == [{}], (path, method)
+        else:
+            assert told == [{"key": [scope]}, {"session": [scope]}, {}], (path, method)
+        for one in told:
+            assert set(one) <= set(page["components"]["securitySchemes"])
 
 
 def test_every_example_of_a_body_is_answered(client: httpx.Client, page: dict[str, Any]) -> None:
+    """But for the rating's, which are of one study: see rating/test_openapi."""
     n = 0
     for path, method, operation in operations(page):
+        if path.startswith(("/rate/", "/studies/")):
+            continue
         bodies = operation.get("requestBody", {}).get("content", {})
         for media_type, described in bodies.items():
             for example in described.get("examples", {}).values():
@@ -88,7 +113,7 @@ def test_drawn_requests_are_answered_as_the_page_says(fake_generator_url: str) -
     counts, wrong = openapi_cases.run(fake_generator_url, a_route=55, seed=1, short=True)
     assert not wrong
     assert sum(counts.values()) >= 200
-    for path in ("/classify", "/print", "/strip", "/synthesize"):
+    for path in ("/classify", "/print", "/strip", "/synthesize", "/rate/answer"):
         assert counts.get(f"POST {path} positive 200"), "some must get through"
         assert any(name.startswith(f"POST {path} negative 4") for name in counts)
 

@@ -21,7 +21,7 @@ let measuring = false;
 let turn = 0; // which of what was asked for last is to be shown, if answers come in another order
 let undoing = false; // once what waits is sent
 const answered = new Set(); // positions, those whose answers are on their way among them
-const under_way = new Map(); // presentation -> position, of answers that are
+const underWay = new Map(); // presentation -> position, of answers that are
 const trail = []; // positions in the order in which they were answered here
 const coming = new Map(); // position -> the promise of its presentation
 
@@ -121,6 +121,7 @@ function show(presentation) {
   form.show(answer && { ...answer, defects: answer.defects?.map((mark) => (
     mark.lead ? { ...mark, ...spot(mark, strips) } : mark)) });
   tell();
+  $("form").inert = false;
   since = performance.now();
   document.activeElement?.blur();
   scrollTo(0, 0);
@@ -139,8 +140,10 @@ function submit() {
     return;
   }
   const { presentation, position, revision } = shown;
+  shown = null; // what is said before the next one is there is of neither
+  $("form").inert = true;
   const seconds = Math.round(performance.now() - since) / 1000;
-  under_way.set(presentation, position);
+  underWay.set(presentation, position);
   answered.add(position);
   trail.push(position);
   box.send("rate/answer", { id: newId(), presentation, based_on: revision,
@@ -149,7 +152,7 @@ function submit() {
 }
 
 function kept({ value }, told) {
-  under_way.delete(value.presentation);
+  underWay.delete(value.presentation);
   refresh(told);
   if (!told.stands) {
     notice("One ECG was answered twice", "You had answered it in another tab meanwhile; that "
@@ -163,8 +166,8 @@ function kept({ value }, told) {
 }
 
 function refused({ value }, refusal) {
-  answered.delete(under_way.get(value.presentation));
-  under_way.delete(value.presentation);
+  answered.delete(underWay.get(value.presentation));
+  underWay.delete(value.presentation);
   fail(refusal);
 }
 
@@ -172,7 +175,7 @@ function refused({ value }, refusal) {
 function refresh(told) {
   study = told;
   answered.clear();
-  for (const position of [...told.answered, ...under_way.values()]) answered.add(position);
+  for (const position of [...told.answered, ...underWay.values()]) answered.add(position);
   tell();
 }
 

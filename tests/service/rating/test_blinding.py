@@ -2,7 +2,8 @@
 
 A classifier is given everything else that whoever asks can see, and must stay at chance: ids,
 sizes, headers, what is told, and the order. The same classifier finds each of several
-planted leaks.
+planted leaks. Time is not measured here: the same is done for all, and answers leave at beats; what
+is left is measured by `python -m loadtest.rating`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -21,6 +26,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
+import service
 from service.answering import json_response
 from service.rating import showing, studies
 from service.rating.plan import REAL
@@ -31,6 +37,7 @@ from tests.service.rating.made import shown_to, study
 
 BOUND = 0.55
 CHARACTERS = "0123456789abcdef"
+SERVICE = str(Path(service.__file__).parent)
 
 
 def observed(answer: httpx.Response, position: int, total: int) -> list[float]:
@@ -122,6 +129,75 @@ def spread(seen: np.ndarray) -> np.ndarray:
     """The columns; those that never change with a little noise, for a correlation."""
     still = np.all(seen == seen[0], axis=0)
     return (seen + still * np.random.default_rng(0).random(seen.shape)).T
+
+
+def test_the_same_is_done_for_every_presentation(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same calls in the same order, the same statements to the database, as many bytes read
+    and sent: of real and generated ECGs, first showings and repeats. What drawing does with the
+    signal is the picture's own."""
+    made = study(engine, real=8, generated={"ldm": 8}, repeats=0.25)
+    rater, _ = studies.invite(engine, made, "A program", True)
+    read: list[tuple[int, ...]] = []
+    plain = studies.presentation
+
+    def counted(*of: Any) -> Presentation:
+        found = plain(*of)
+        read.append(tuple(len(sig) for sig in found.sigs))
+        return found
+
+    monkeypatch.setattr(studies, "presentation", counted)
+    asked: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *of: asked.append(of[2]))
+    done = set()
+    rows = shown_to(engine, rater)
+    for position in range(len(rows)):
+        asked.clear()
+        with calls() as called:
+            one = studies.presentation(engine, rater.id, position)
+            body = showing.padded(showing.shown(made, one), showing.BLOCK, "0" * 32).body
+        done.add((tuple(called), tuple(asked), read[-1], len(body)))
+    assert len({row["source"] for row in rows}) == 2 and any(row["repeat_of"] for row in rows)
+    ((called, asked_each, _, _),) = done
+    assert len(asked_each) == 2 and "shown" in called and "unpacked" in called
+
+
+@contextmanager
+def calls() -> Iterator[list[str]]:
+    """The names of the functions of the service that this thread calls meanwhile, in order."""
+    named: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(SERVICE):
+            named.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        yield named
+    finally:
+        sys.setprofile(None)
+
+
+def test_an_answer_leaves_at_a_beat(
+    engine: sa.Engine, url: str, no_picture: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it was in the making: of what is asked of the clock, not by the clock."""
+    for elapsed in (0.0, 0.001, 0.0249, 0.025, 0.0251, 3.1415):
+        beats = (elapsed + showing.until_due(elapsed)) / showing.BEAT_S
+        assert beats == pytest.approx(round(beats)) and beats >= elapsed / showing.BEAT_S
+    waited: list[float] = []
+
+    def never(elapsed_s: float) -> float:
+        waited.append(elapsed_s)
+        return 0.0
+
+    monkeypatch.setattr(showing, "until_due", never)
+    _, token = studies.invite(engine, study(engine), "A program", True)
+    asking = Asking(door(url), token)
+    for position in range(3):
+        asking.get(f"/rate/ecg?position={position}")
+    assert len(waited) == 3 and all(one > 0 for one in waited)
 
 
 Sources = Callable[[str], bool]  # whether a presentation is of a generated ECG

@@ -75,6 +75,19 @@ def test_what_cannot_be_kept_is_a_problem(asking: Asking, engine: sa.Engine, rat
     assert asking.get("/rate/progress").json()["answered"] == []
 
 
+def test_a_refusal_says_what_would_be_right(asking: Asking, engine: sa.Engine, rater) -> None:
+    ecg = shown_to(engine, rater[0])[0]["id"]
+
+    def told(path: str, answer: dict | None) -> str:
+        return problem(asking.post(path, given(ecg, answer).model_dump()), 422)
+
+    assert "ask /rate/undo" in told("/rate/answer", None)
+    assert "/rate/answer keeps answers" in told("/rate/undo", single())
+    mark = {"kind": "ear", "lead": "II", "time_s": 1.0}
+    said = told("/rate/answer", single(defects=[mark]))
+    assert said.startswith("answer.defects.0.kind: must be one of p_wave, pr, qrs"), said
+
+
 def test_without_a_good_link_nothing_is_told(url: str, rater, engine: sa.Engine) -> None:
     _, token = rater
     for wrong in ("", token[:-1] + ("a" if token[-1] != "a" else "b"), "ecg_x", "rater_"):
@@ -190,6 +203,8 @@ def test_an_owner_makes_invites_closes_and_reads(url: str, engine: sa.Engine) ->
         ({"generated": {"ldm": 400}}, "python -m service.studies create"),
         ({"real": 5}, "no set is given"),
         ({"colour": "red"}, "holds a field other than"),
+        ({"name": "a\u0000b"}, "name: must be printable characters"),
+        ({"generated": {"../ldm": 4}}, "must name folders of the models store"),
     ],
 )
 def test_a_plan_that_cannot_be_is_said(url: str, changes: dict, says: str) -> None:

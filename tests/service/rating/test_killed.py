@@ -4,10 +4,9 @@ and on PostgreSQL."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +22,12 @@ from service.rating.answers import keep
 from service.rating.tables import ANSWERS
 from service.settings import Settings
 from tests.conftest import running_service
-from tests.service.postgres import Postgres, needs_postgres
+from tests.service.postgres import DATABASES, Postgres, needs_postgres
 from tests.service.rating.made import given, shown_to, single, study
 from tests.service.test_audit_killed import kill
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-DATABASES = ["sqlite", pytest.param("postgresql", marks=needs_postgres)]
 N_RATERS, N_ECGS, KILLS = 6, 200, 2
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    with contextlib.suppress(OSError):
-        server.freeze(False)
-    server.remove()
 
 
 @pytest.fixture

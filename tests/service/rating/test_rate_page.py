@@ -31,6 +31,9 @@ from tests.service.rating.made import real_npz, shown_to, study
 from tests.service.rating.serving import serving
 
 TABLET, UPRIGHT = (1024, 768), (768, 1024)
+SCREENS = ((1440, 900), (1280, 720), (1180, 820), (820, 1180))
+# of the drawing itself, px: its box may be wider
+WIDTH = "e => e.viewBox.baseVal.width * e.getScreenCTM().a"
 KEYS = {"source": "asdjkl", "label": "ynu", "plausibility": "12345"}
 
 
@@ -61,7 +64,7 @@ def opened(browser: Browser, size=(1280, 800), refusals: bool = False, **more: A
     context.on("page", lambda page: page.on("pageerror", lambda e: complaints.append(str(e))))
     yield context
     for page in context.pages:
-        page.wait_for_function("sessionStorage.length === 0")  # until all is sent
+        becomes(page, "sessionStorage.length === 0")  # until all is sent
         kept = "[localStorage.length, sessionStorage.length, document.cookie.length]"
         assert page.evaluate(kept) == [0, 0, 0]
     context.close()
@@ -87,7 +90,20 @@ def answer(page: Page, rng: random.Random) -> None:
     for keys in KEYS.values():
         page.keyboard.press(rng.choice(keys))
     page.keyboard.press("Enter")
-    page.wait_for_function("t => document.getElementById('progress').innerText !== t", arg=before)
+    becomes(page, "t => document.getElementById('progress').innerText !== t", before)
+    # the next one is there, or there is none
+    becomes(
+        page, "!document.getElementById('form').inert || document.getElementById('main').hidden"
+    )
+
+
+def becomes(page: Page, true: str, given: Any = None) -> None:
+    """Asked from outside: the page's policy lets nobody evaluate a text inside again and again."""
+    for _ in range(400):
+        if page.evaluate(true, given):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never: {true}")
 
 
 def answers_of(engine: sa.Engine) -> list[sa.Row]:
@@ -299,6 +315,27 @@ def test_nothing_goes_on_before_all_is_answered(
         assert answers_of(engine) == []
 
 
+def test_what_is_typed_before_the_next_ecg_is_there_is_of_neither(
+    browser: Browser, home: str, engine: sa.Engine
+) -> None:
+    _, token = rater_of(engine)
+    with opened(browser) as context:
+        page = go(context, home, token)
+        # the second is asked for already; now its answer does not come
+        page.route("**/rate/ecg?position=*", lambda route: None)
+        for _ in range(2):  # the first at once, and perhaps the second, which had come
+            for key in ("a", "y", "5", "Enter"):
+                page.keyboard.press(key)
+        page.locator("#form[inert]").wait_for(state="attached")
+        n = len(until(engine, page, 1))
+        for key in ("l", "n", "1", "Enter", "Enter"):
+            page.keyboard.press(key)
+        page.wait_for_timeout(300)
+        rows = answers_of(engine)
+        assert len(rows) in (n, n + 1) and all(row.revision == 1 for row in rows)
+        page.unroute("**/rate/ecg?position=*")
+
+
 def test_answers_that_cannot_be_sent_wait_visibly_and_come_once(
     browser: Browser, home: str, engine: sa.Engine
 ) -> None:
@@ -368,6 +405,29 @@ def test_calipers_measure_on_any_size(browser: Browser, home: str, engine: sa.En
                 page.keyboard.press("+")
                 page.locator(".paper").evaluate("e => { e.scrollLeft = 0; }")
                 assert page.locator(".sheet").bounding_box()["width"] > 1.4 * wide
+
+
+@pytest.mark.parametrize("mode", ["single", "pairs"])
+@pytest.mark.parametrize("size", SCREENS, ids=[f"{w}x{h}" for w, h in SCREENS])
+def test_all_of_it_is_on_the_screen_without_scrolling(
+    browser: Browser, home: str, engine: sa.Engine, mode: str, size: tuple[int, int]
+) -> None:
+    """Prints and questions; the prints as large as then fits, whole, and none behind another."""
+    _, token = rater_of(engine, mode=mode)
+    with opened(browser, size) as context:
+        page = go(context, home, token)
+        assert fits(page)
+        assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+        boxes = [one.bounding_box() for one in page.locator(".paper").all()]
+        assert len(boxes) == (2 if mode == "pairs" else 1)
+        for paper in page.locator(".paper").all():
+            assert paper.evaluate("e => e.scrollHeight <= e.clientHeight + 1")
+            across = paper.locator(".sheet > svg").first.evaluate(WIDTH)
+            assert across >= 560, "large enough to read"
+        if mode == "pairs" and size[0] < size[1]:
+            assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"], "one above the other"
+        save = page.get_by_role("button", name="Save and next").bounding_box()
+        assert save["y"] + save["height"] <= size[1]
 
 
 @pytest.mark.parametrize("size", [TABLET, UPRIGHT], ids=["1024x768", "768x1024"])

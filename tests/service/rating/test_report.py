@@ -59,10 +59,21 @@ def test_an_open_study_is_not_exported(engine: sa.Engine) -> None:
         export.of(engine, study(engine))
 
 
-def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "study.npz", data=np.zeros(3))
-    with pytest.raises(ValueError, match="no export"):
-        export.read(tmp_path)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a zip", b"PK\x03\x04" + b"\0" * 60, None],
+    ids=["empty", "no zip", "a damaged zip", "other arrays"],
+)
+def test_what_is_no_export_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    """Whatever it is, in words that say what would be one."""
+    file = tmp_path / "study.npz"
+    if content is None:
+        np.savez(file, other=np.zeros(1))
+    else:
+        file.write_bytes(content)
+    for path in (file, tmp_path, tmp_path / "nothing"):
+        with pytest.raises(ValueError, match="no export .*: name the folder of `python -m"):
+            export.read(path)
 
 
 def test_the_report_is_that_of_the_csv_files(engine: sa.Engine, tmp_path: Path) -> None:
