@@ -49,7 +49,7 @@ def test_all_of_them_tell_damage_from_none(run: Path, sig: np.ndarray) -> None:
     rng = np.random.default_rng(1)
     clipped = np.clip(sig[35:].astype(np.float32) * 1.5, -0.4, 0.4)
     damaged = clipped + 0.05 * rng.standard_normal(clipped.shape)
-    found = embeddings(ROOT / "models_store" / "prednet", run, FS)
+    found = embeddings(ROOT / "models_store" / "prednet-small", run, FS)
     assert [e.name for e in found] == ["prednet", "independent", "measures", "random"]
     assert "cinc2017" in found[1].about
     for e in found:
@@ -62,7 +62,7 @@ def test_all_of_them_tell_damage_from_none(run: Path, sig: np.ndarray) -> None:
 
 def test_what_the_stored_network_pools_gives_its_logits(sig: np.ndarray) -> None:
     """Its last layer's weights turn what is pooled into what the service would answer."""
-    folder = ROOT / "models_store" / "prednet"
+    folder = ROOT / "models_store" / "prednet-small"
     graph = onnx.load(folder / "model.onnx").graph
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     part = sig[:4].astype(np.float32)

@@ -96,7 +96,9 @@ def stored_features(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     Errors: SystemExit where the network ends otherwise.
     """
     model = onnx.load(folder / "model.onnx")
-    entering = list(dict.fromkeys(n.input[0] for n in model.graph.node if n.op_type == "Gemm"))
+    given = {one.name for one in model.graph.input}  # a mask's own linear layer pools nothing
+    linear = [n.input[0] for n in model.graph.node if n.op_type == "Gemm"]
+    entering = list(dict.fromkeys(name for name in linear if name not in given))
     if not entering:
         raise SystemExit(f"{folder}: the network has no linear layer whose input could be read")
     for name in entering:
