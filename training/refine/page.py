@@ -54,6 +54,8 @@ def version(one: Mapping[str, Any]) -> Iterator[str]:
         f"The mean reward of what it makes went from {mean['before']:.3f} to {mean['after']:.3f}."
         + ("" if one["guarded"] else " **The guards were off: they refused nothing.**")
     )
+    if "refused" in one["second_reward"]:
+        yield "The second reward was no better than chance, and guarded nothing."
     for reason in one["reasons"]:
         yield f"- {'Refused' if one['guarded'] else 'The guards would have refused'}: {reason}."
     yield ""
@@ -97,7 +99,7 @@ def rounds(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def plot(found: Mapping[str, Any], versions: Versions) -> None:
-    figure_, axis = plt.subplots(figsize=(6.4, 3.6))
+    figure_, axis = plt.subplots(figsize=(8.4, 3.6))
     numbers = [one["version"] for one in found["versions"]]
     history = {one["version"]: one for one in versions.history["versions"]}
     for i, name in enumerate(found["real"]):
@@ -115,7 +117,7 @@ def plot(found: Mapping[str, Any], versions: Versions) -> None:
         xlabel="version (x: refused); thin dashed: real ECGs", ylabel="share of ECGs", ylim=(0, 1)
     )
     axis.set_xticks(numbers)
-    axis.legend(fontsize=8, frameon=False)
+    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     axis.spines[["top", "right"]].set_visible(False)
     figure_.tight_layout()
     figure_.savefig(versions.folder / PLOT, dpi=120)

@@ -21,6 +21,7 @@ from service.rating import answers, detection, export, plots, report, report_pag
 from service.rating.detection import Said
 from service.rating.export import Export
 from tests.service.rating.made import given, pair, rate, shown_to, simulated, single, study
+from training.refine.study import read as read_study
 
 
 def rated(engine: sa.Engine, n_raters: int = 2, judge=simulated, **changes) -> Export:
@@ -52,6 +53,28 @@ def test_an_export_is_read_as_it_was_written(engine: sa.Engine, tmp_path: Path) 
     assert sorted(names) == sorted(path.name for path in (tmp_path / "out").iterdir())
     with pytest.raises(FileExistsError):
         export.write(found, tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", ["single", "pairs"])
+def test_what_a_generator_learns_from_an_export(
+    engine: sa.Engine, tmp_path: Path, mode: str
+) -> None:
+    """`training.refine` reads what is written here: the same answers, of generated ECGs."""
+    judge = simulated if mode == "single" else lambda *_: pair(better="second")
+    found = rated(engine, judge=judge, mode=mode)
+    export.write(found, tmp_path / "out")
+    learned = read_study(tmp_path / "out")
+    real = {ecg.id for ecg in found.ecgs if ecg.source == "real"}
+    shown = [
+        one.id
+        for rating in report.ratings(found)
+        for one in (rating.ecg, rating.other)
+        if one is not None and one.id not in real
+    ]
+    assert len(learned.of) == len(shown) and len(learned.sig) == 20
+    assert sorted(Counter(learned.of.tolist()).values()) == sorted(Counter(shown).values())
+    assert learned.simulated.all() and "no person" in learned.who()
+    assert ((learned.good >= 0) & (learned.good <= 1)).all()
 
 
 def test_an_open_study_is_not_exported(engine: sa.Engine) -> None:
