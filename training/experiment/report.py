@@ -32,7 +32,7 @@ def write_report(out: Path) -> None:
     }
     lines = ["# Does it help to train on generated ECGs?", "", *introduction(answers)]
     for name, answer in answers.items():
-        lines += ["", f"## {TITLES[name]}", "", *SECTIONS[name](answer, out)]
+        lines += ["", f"## {TITLES[name]}", "", where(answer), "", *SECTIONS[name](answer, out)]
     (out / "README.md").write_text("\n".join(lines) + "\n")
 
 
@@ -42,13 +42,18 @@ def introduction(answers: Mapping[str, Any]) -> Iterator[str]:
         seeds = ", ".join(map(str, t["seeds"]))
         yield (
             f"`python -m training.experiment --preset {answer['preset']}`; "
-            f"{answer['data']['source']}, sha256 `{answer['data']['sha256'][:12]}…`; "
-            f"{answer['machine']}; {answer['made']}. Classifiers learn for {t['steps']} steps, "
-            f"from seeds {seeds}; folds 1-8 train, fold 9 chooses each one's weights, fold 10 "
-            "reports and has no generated ECG. A figure is the mean AUROC over seeds; square "
+            f"{answer['data']['source']}. Classifiers learn for {t['steps']} steps where nothing "
+            f"else is said, from seeds {seeds}; folds 1-8 train, fold 9 chooses each one's "
+            "weights, fold 10 reports and has no generated ECG. A figure is the mean AUROC over seeds; square "
             "brackets: 95% of 1,000 resamples of patients; differences are paired, p is corrected "
             "for the arms of its table (Holm)."
         )
+
+
+def where(answer: Mapping[str, Any]) -> str:
+    """Each study may have been made by itself."""
+    data = answer["data"]["sha256"][:12]
+    return f"{answer['made']}, {answer['machine']}; records `{data}…`."
 
 
 def networks(answer: Mapping[str, Any], out: Path) -> Iterator[str]:
