@@ -45,8 +45,8 @@ def introduction(answers: Mapping[str, Any]) -> Iterator[str]:
             f"{answer['data']['source']}. Classifiers learn for {t['steps']} steps where nothing "
             f"else is said, from seeds {seeds}; folds 1-8 train, fold 9 chooses each one's "
             "weights, fold 10 reports and has no generated ECG. A figure is the mean AUROC over "
-            "seeds; square brackets: 95% of 1,000 resamples of patients; differences are paired, p is corrected "
-            "for the arms of its table (Holm)."
+            "seeds; square brackets: 95% of 1,000 resamples of patients; differences are paired, "
+            "p is corrected for the arms of its table (Holm)."
         )
 
 
