@@ -94,7 +94,7 @@ def visiting(browser, url, size=DESK) -> Iterator[Visit]:
     """The page, opened; afterwards: no complaint, nothing stored, and nobody else was asked."""
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     visit = Visit(page)
     page.on("request", lambda r: visit.requests.append((r.method, r.url, r.post_data_buffer)))

@@ -54,7 +54,7 @@ def opened(browser: Browser, size=(1280, 800), refusals: bool = False, **more: A
     """A context whose pages complain of nothing, but for refusals where these are provoked."""
     complaints: list[str] = []
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **more)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
 
     def complain(message: Any) -> None:
         if message.type in ("error", "warning"):
