@@ -44,11 +44,13 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class NetworksConfig:
-    """Classifiers to compare: all at one seed, then the best on fold 9 at every seed. `steps`, by
-    network, of those for which the others' number would take hours."""
+    """Classifiers to compare: all at one seed, then the best on fold 9, and the network of the other
+    studies, at every seed; `screened` are not taken further. `steps`, by network, of those for which
+    the others' number would take hours."""
 
     names: tuple[str, ...] = ()
     finalists: int = 3
+    screened: tuple[str, ...] = ()
     steps: dict[str, int] = field(default_factory=dict)
 
 
@@ -247,7 +249,10 @@ def networks(bench: Bench) -> dict[str, Any]:
         name: np.mean([f["value"] for f in one["figures"].values()])
         for name, one in screened["arms"].items()
     }
-    finalists = sorted(c.names, key=lambda name: -scores[name])[: c.finalists]
+    further = [name for name in c.names if name not in c.screened]
+    finalists = sorted(further, key=lambda name: -scores[name])[: c.finalists]
+    if bench.config.training.network in further:
+        finalists = list(dict.fromkeys([*finalists, bench.config.training.network]))
     arms: dict[str, list[Cell]] = {}
     for name in finalists:
         arms[f"{name}, real"] = [trained(name, s) for s in seeds]
