@@ -44,9 +44,9 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class NetworksConfig:
-    """Classifiers to compare: all at one seed, then the best on fold 9, and the network of the other
-    studies, at every seed; `screened` are not taken further. `steps`, by network, of those for which
-    the others' number would take hours."""
+    """Classifiers to compare: all at one seed, then the best on fold 9, and the network of the
+    other studies, at every seed; `screened` are not taken further. `steps`, by network, of those
+    for which the others' number would take hours."""
 
     names: tuple[str, ...] = ()
     finalists: int = 3
