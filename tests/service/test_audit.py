@@ -44,7 +44,7 @@ def service(folder: Path) -> Iterator[running_service]:
         "ECG_DATABASE_URL": f"sqlite:///{folder}/audit.sqlite",
         "ECG_MODELS_STORE": str(store),
         "ECG_MAX_BODY_MIB": "1",
-        "ECG_TIMEOUT_S": "2",
+        "ECG_TIMEOUT_S": "5",
         "ECG_WORKERS": "1",
     }
     with running_service(folder, **settings) as service:
