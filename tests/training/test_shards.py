@@ -139,3 +139,11 @@ def test_a_preparation_survives_json():
     assert preparation_from({**values, "denoising": denoising}).denoising == Denoising(
         "sym4", 4, 0.5
     )
+
+
+def test_the_same_records_saved_twice_are_known_by_what_they_say(a_shard, tmp_path):
+    part = a_shard(12)
+    save(part, tmp_path / "a.npz")
+    assert shards.fingerprint(load(tmp_path / "a.npz")) == shards.fingerprint(part)
+    other = a_shard(12, age=np.full(12, 51, np.float32))
+    assert shards.fingerprint(other) != shards.fingerprint(part)
