@@ -330,7 +330,7 @@ def test_without_a_collector_nothing_is_recorded_or_loaded() -> None:
     assert Settings().traces == ""
     command = [sys.executable, "-c", UNTRACED, traceparent()[0]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "None False"
+    assert "None False" in done.stdout.splitlines()  # the audit may have the last line
     assert '"trace_id"' not in done.stdout
 
 
