@@ -205,6 +205,9 @@ def trained_as(known: dict) -> str:
         before = trained_as({k: v for k, v in known.items() if k != "refined"})
         said = (f"{one['ratings']:,} ratings by {one['who']}" for one in steps)
         return f"{before} Refined by {'; then by '.join(said)}."
+    if damage := known.get("damage"):
+        before = trained_as({k: v for k, v in known.items() if k != "damage"})
+        return f"{before} Damaged on purpose ({damage}): not to be served."
     if imported := known.get("imported"):
         return f"{imported['name']} {imported['version']}, imported: {imported['trained_as']}"
     loop, initial = known["config"]["loop"], known.get("initial")

@@ -336,6 +336,7 @@ def test_from_a_damaged_generator_to_refined_versions(
     assert "Nobody rated anything here" in page and "The guards were off" in page
     card = load_generator(refined / "2" / "store" / "ldm", "cpu").card
     assert card.version == "1.0.0+refined.2"
+    assert "Damaged on purpose (wide_qrs)" in card.limitations[-1]
     assert "Refined by 20 ratings by 3 simulated raters, no person" in card.limitations[-1]
     for name in ("1", "2"):
         assert not same(refined / "0", refined / name), "each version has learned something"

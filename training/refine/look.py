@@ -119,7 +119,8 @@ class Look:
     @cached_property
     def logits(self) -> list[np.ndarray]:
         """Of fold 9 by each classifier that learned from the pool."""
-        path, c = self.folder / "pool.npz", self.bench.config
+        c = self.bench.config
+        path = self.folder / f"pool-{self._key}-{c.pool}.npz"
         if not path.exists():
             save(self.pool, path)
         trials = [

@@ -56,7 +56,6 @@ class Step:
     version: int
     accepted: bool
     reasons: list[str]
-    report: dict[str, Any]
 
 
 def refine(
@@ -98,7 +97,7 @@ def refine(
     accepted = not reasons or not guarded
     said |= {"guards": [one.described() for one in found], "reasons": reasons, "accepted": accepted}
     versions.judged(new, said)
-    return Step(new, accepted, reasons, said)
+    return Step(new, accepted, reasons)
 
 
 def update(

@@ -42,14 +42,13 @@ class Versions:
     def begin(self, run: Path) -> None:
         """Version 0 is that run, unless there is one already. Errors: SystemExit where it began
         with another."""
-        known = json.loads((run / "run.json").read_text())
+        weights = torch.load(run / "best.pt", map_location="cpu", weights_only=True)
         if not self.history["versions"]:
-            self.add(known, torch.load(run / "best.pt", map_location="cpu", weights_only=True), {
-                "accepted": True, "run": str(run),
-            })  # fmt: skip
+            known = json.loads((run / "run.json").read_text())
+            self.add(known, weights, {"accepted": True, "run": str(run)})
             return
-        weights = (run / "best.pt").read_bytes() != (self.run(0) / "best.pt").read_bytes()
-        if weights:
+        first = torch.load(self.run(0) / "best.pt", map_location="cpu", weights_only=True)
+        if weights.keys() != first.keys() or any(not w.equal(first[k]) for k, w in weights.items()):
             raise SystemExit(
                 f"{self.folder} began with other weights than {run} has: take another --out"
             )
