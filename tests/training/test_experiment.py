@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from ecg.leads import INDEPENDENT_LEADS
 from ecg.prepare import Preparation
 from tests.ecg import fake_generator
 from tests.training.commands import command
+from training.experiment.__main__ import possible
 from training.experiment.cell import DONE, Cell, begin, cell, with_needs
 from training.experiment.compare import Reader, compare, holm
+from training.experiment.config import CallsConfig, ExperimentConfig, FeaturesConfig
 from training.experiment.grid import Here, make
 from training.shards import CODES, Shard, save
 
@@ -167,8 +170,13 @@ def test_the_smoke_preset_answers_every_question(shard: Path, tmp_path: Path) ->
     run(shard, tmp_path)
     report = tmp_path / "report"
     text = (report / "README.md").read_text()
-    for title in ("Classifiers", "Generators", "How scarce the real ECGs are", "Rare statements"):
+    for title in (
+        "Classifiers", "Generators", "How scarce the real ECGs are", "Rare statements",
+        "Few network calls",
+    ):  # fmt: skip
         assert f"## {title}" in text
+    few = json.loads((report / "calls.json").read_text())["arms"]
+    assert list(few) == ["10 calls: the default", "1 call: num_steps 1", "real"]
     assert (report / "scarcity.png").stat().st_size > 5000
     scarce = json.loads((report / "augmentation.json").read_text())["0.5"]
     assert list(scarce["arms"]) == [
@@ -181,6 +189,22 @@ def test_the_smoke_preset_answers_every_question(shard: Path, tmp_path: Path) ->
     again = run(shard, tmp_path)
     assert "cells to make" in again
     assert set(line.split(" of ")[0] for line in again.splitlines() if "cells" in line) == {"0"}
+
+
+def test_a_study_without_what_it_needs_is_left_out_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = FeaturesConfig(denoiser=str(tmp_path / "none"), fractions=(1.0,))
+    config = ExperimentConfig(
+        features=features, calls=CallsConfig(flow_map=str(tmp_path / "map"), steps=(2,))
+    )
+    assert possible(config, None) == []
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == ["features is left out", "calls is left out"]
+    assert "import_generator" in said[0] and "train_flow_map" in said[1]
+    with pytest.raises(SystemExit, match="calls: calls.flow_map"):
+        possible(config, ["calls"])
+    assert possible(replace(config, calls=CallsConfig(samplers=({"rho": 7.0},))), ["calls"])
 
 
 @pytest.mark.slow

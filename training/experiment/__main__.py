@@ -17,10 +17,12 @@ from pathlib import Path
 
 from training import cluster
 from training import config as configs
+from training.experiment.bench import Bench
 from training.experiment.cell import Cell, with_needs
+from training.experiment.config import ExperimentConfig
 from training.experiment.grid import make, maker
 from training.experiment.report import write_report
-from training.experiment.studies import STUDIES, Bench, ExperimentConfig, asked
+from training.experiment.studies import STUDIES, asked, missing
 from training.shards import fingerprint, load
 
 
@@ -30,7 +32,7 @@ def main() -> None:
     if args.dry_run:
         print(configs.dump(config))
         return
-    studies = args.only or asked(config)
+    studies = possible(config, args.only)
     shard = args.data / f"{config.training.source}.npz"
     if not shard.exists():
         raise SystemExit(f"no {shard}: run python -m training.prepare first")
@@ -57,6 +59,22 @@ def main() -> None:
             (args.out / f"{name}.json").write_text(json.dumps(answer, indent=1) + "\n")
             write_report(args.out)
     print(args.out / "README.md")
+
+
+def possible(config: ExperimentConfig, only: list[str] | None) -> list[str]:
+    """Those asked for, or those of the preset that have all they need; what is left out is said.
+
+    Errors: SystemExit where one that is asked for by name cannot be answered.
+    """
+    studies = []
+    for study in only or asked(config):
+        if lacking := missing(config, study):
+            if only:
+                raise SystemExit(f"{study}: {lacking}")
+            print(f"{study} is left out: {lacking}", flush=True)
+        else:
+            studies.append(study)
+    return studies
 
 
 def parser() -> argparse.ArgumentParser:

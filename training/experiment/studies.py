@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,226 +12,18 @@ import numpy as np
 import torch
 
 from ecg.sampler import course
-from ecg.store import load_generator
+from ecg.store import CARD, load_generator
 from training import forest
-from training.experiment.cell import Cell, cell
-from training.experiment.compare import Compared, Reader, compare, holm, reader
-from training.generators import METHODS
+from training.experiment.bench import REAL, Bench
+from training.experiment.cell import Cell
+from training.experiment.config import ExperimentConfig
 from training.serving_cost import measure_models
 from training.shards import CODES, load
-from training.subsets import subset
 from training.train_autoencoder import whole_segments
 from training.train_classifier import CHOOSE, REPORT, TRAIN
 from training.tstr import untrained
 
-REAL = "real"
 ROUNDS = 15  # of each network's turns, where its cost is measured
-Arms = Mapping[str, Sequence[Cell]]  # a cell a seed
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What all studies share: the shard, the classifier that generated ECGs are to help and its
-    preset, steps and seeds, and the stored generator."""
-
-    source: str = "ptb-xl"
-    network: str = "prednet"
-    preset: str = "cpu"
-    steps: int = 600
-    seeds: tuple[int, ...] = (0, 1, 2)
-    stored: str = "models_store/ldm"
-
-
-@dataclass(frozen=True)
-class NetworksConfig:
-    """Classifiers to compare: all at one seed, then the best on fold 9, and the network of the
-    other studies, at every seed; `screened` are not taken further. `steps`, by network, of those
-    for which the others' number would take hours."""
-
-    names: tuple[str, ...] = ()
-    finalists: int = 3
-    screened: tuple[str, ...] = ()
-    steps: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class GeneratorsConfig:
-    """Generators to compare, each trained on all training records; `stored` is the one that is
-    served. `beside`: those whose ECGs are also tried beside the real ones. `overrides` of a preset,
-    by generator."""
-
-    names: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
-    preset: str = "cpu"
-    overrides: dict[str, list] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AugmentationConfig:
-    """Shares of the training records; generated ECGs for each real one; shares of each batch that
-    is generated; `pretrained`: the share of steps on generated ECGs alone that come first. `own`:
-    shares at which a generator that learned from them alone stands beside the stored one. No arm
-    has more than `most` generated ECGs."""
-
-    fractions: tuple[float, ...] = ()
-    times: tuple[float, ...] = (1.0,)
-    shares: tuple[float, ...] = ()
-    pretrained: tuple[float, ...] = ()
-    own: tuple[float, ...] = ()
-    most: int = 10000
-
-
-@dataclass(frozen=True)
-class RareConfig:
-    """Statements with so few training records, `n` generated ECGs of each; `singly` of them are
-    also tried one at a time."""
-
-    fewest: int = 15
-    most: int = 50
-    n: int = 150
-    singly: int = 0
-    shares: tuple[float, ...] = (0.25,)
-
-
-@dataclass(frozen=True)
-class CallsConfig:
-    """Samplers of few network calls: a stored flow map's in so many `steps`, and the stored
-    generator's own, `plain`, in fewer steps than its default."""
-
-    flow_map: str = ""
-    steps: tuple[int, ...] = ()
-    plain: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class FeaturesConfig:
-    """What a denoiser has learned, as a classifier's: runs of the `autoencoder` and the `denoiser`,
-    the `layer` and the noise level that `training.probe` found, shares of the training records, and
-    the preset and steps of those whose U-Net learns too."""
-
-    autoencoder: str = "runs/autoencoder"
-    denoiser: str = "runs/denoiser"
-    layer: str = "middle"
-    sigma: float = 0.2
-    fractions: tuple[float, ...] = ()
-    preset: str = "tuned"
-    steps: int = 300
-
-
-@dataclass(frozen=True)
-class ExperimentConfig:
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    networks: NetworksConfig = field(default_factory=NetworksConfig)
-    generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    rare: RareConfig = field(default_factory=RareConfig)
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    calls: CallsConfig = field(default_factory=CallsConfig)
-
-
-@dataclass(frozen=True)
-class Bench:
-    """`make` makes cells, and returns when they are made; `folder` is where they are kept."""
-
-    config: ExperimentConfig
-    data: Path
-    folder: Path
-    make: Callable[[list[Cell]], None]
-
-    def generated(
-        self,
-        name: str,
-        seed: int,
-        fraction: float = 1.0,
-        times: float = 1.0,
-        of: float | None = None,
-    ) -> Cell:
-        """A set by the generator of that name, trained on a share of the training records and with
-        their labels, `times` as many as they are; the first of a set of `of` times as many, where
-        that is more. `stored` has learned from all of them."""
-        if of is None or of <= times:
-            return self._set(name, seed, fraction, times=times)
-        whole = self._set(name, seed, fraction, times=of)
-        return cell("part", whole, n=round(times * self.n_training(fraction)))
-
-    def generated_with(self, codes: Sequence[str], seed: int, n: int) -> Cell:
-        """n ECGs of the stored generator for each of the statements."""
-        return self._set("stored", seed, 1.0, statements=list(codes), n=n)
-
-    def _set(self, name: str, seed: int, fraction: float, **what: Any) -> Cell:
-        t, g = self.config.training, self.config.generators
-        told = {"source": t.source, "fraction": fraction, "seed": 1000 + seed, **what}
-        if name == "stored":
-            return self._of_the_store(t.stored, **told)
-        trained = cell(
-            "generator",
-            source=t.source,
-            fraction=fraction,
-            generator=name,
-            preset=g.preset if METHODS[name].presets else "",
-            overrides=g.overrides.get(name, []),
-        )
-        return cell("set", trained, generator=name, **told)
-
-    def in_steps(self, stored: str, seed: int, num_steps: int) -> Cell:
-        """As many as the real ones, by a stored generator's sampler in so many steps."""
-        d = load_generator(Path(stored), "cpu").card.diffusion
-        other = {} if num_steps == d.num_steps else {"sampler": {"num_steps": num_steps}}
-        told = {"source": self.config.training.source, "fraction": 1.0, "times": 1.0}
-        return self._of_the_store(stored, seed=1000 + seed, **told, **other)
-
-    def _of_the_store(self, stored: str, **told: Any) -> Cell:
-        sha256 = load_generator(Path(stored), "cpu").card.sha256
-        where = str(Path(stored).resolve())
-        return cell("set", generator="ldm", stored=where, sha256=sha256, **told)
-
-    def n_training(self, fraction: float) -> int:
-        """Whole training segments of that share."""
-        part = whole_segments(load(self.data / f"{self.config.training.source}.npz"))
-        return len(subset(part, fraction, 0).folds(TRAIN).sig)
-
-    def classifier(
-        self, seed: int, *sets: Cell, real: bool = True, fraction: float = 1.0, **more: Any
-    ) -> Cell:
-        t = self.config.training
-        told = {"network": t.network, "preset": t.preset, "steps": t.steps, "source": t.source}
-        return cell(
-            "classifier", *sets, seed=seed, real=real, fraction=fraction, **{**told, **more}
-        )
-
-    def reader(self, fold: int) -> Reader:
-        return reader(self.data, self.config.training.source, fold)
-
-    def compared(
-        self,
-        arms: Arms,
-        fold: int = REPORT[0],
-        reference: str = REAL,
-        columns: Mapping[str, np.ndarray] | None = None,
-    ) -> dict[str, Any]:
-        """The arms' figures as JSON, the cells made first where they are not."""
-        self.make([one for cells in arms.values() for one in cells])
-        folders = {name: [self.folder / one.name for one in arms[name]] for name in arms}
-        found = compare(self.reader(fold), folders, reference, columns)
-        return {
-            "fold": fold,
-            "reference": reference,
-            "arms": {name: asdict(one) for name, one in corrected(found, reference).items()},
-            "cells": {name: [one.name for one in cells] for name, cells in arms.items()},
-        }
-
-
-def corrected(found: dict[str, Compared], reference: str) -> dict[str, Compared]:
-    """p of each figure corrected for as many arms as stand beside the reference."""
-    others = [name for name in found if name != reference]
-    figures = list(found[reference].figures)
-    p = {k: holm({name: found[name].p[k] for name in others}) for k in figures}
-    return {
-        name: Compared(
-            one.figures, one.above, {k: p[k][name] for k in figures} if name in others else {}
-        )
-        for name, one in found.items()
-    }
 
 
 def networks(bench: Bench) -> dict[str, Any]:
@@ -402,17 +194,18 @@ def calls(bench: Bench) -> dict[str, Any]:
     """What a classifier learns from ECGs made in few network calls, beside those of the stored
     generator's default sampler."""
     c, t = bench.config.calls, bench.config.training
-    card = load_generator(Path(t.stored), "cpu").card
-    ways = {t.stored: (card.diffusion.num_steps, *c.plain), c.flow_map: c.steps}
+    ways: list[tuple[str, str, dict[str, float]]] = [(t.stored, "the default", {})]
+    for sampler in c.samplers:
+        ways.append((t.stored, ", ".join(f"{k} {v:g}" for k, v in sampler.items()), sampler))
+    ways += [(c.flow_map, "flow map", {"num_steps": k}) for k in c.steps]
     arms: dict[str, list[Cell]] = {}
-    for stored, steps in ways.items():
-        d = load_generator(Path(stored), "cpu").card.diffusion if steps else None
-        for k in steps:
-            n = course(d, k, d.guidance_scale).network_calls
-            name = f"{n} calls, {'flow map' if d.flow_map else f'denoiser in {k} steps'}"
-            arms[name] = [
-                bench.classifier(s, bench.in_steps(stored, s, k), real=False) for s in t.seeds
-            ]
+    for stored, said, sampler in ways:
+        card = load_generator(Path(stored), "cpu").card
+        d = card.diffusion.model_copy(update=sampler)
+        n = course(d, d.num_steps, d.guidance_scale).network_calls
+        arms[f"{n} {'call' if n == 1 else 'calls'}: {said}"] = [
+            bench.classifier(s, bench.sampled(stored, s, sampler), real=False) for s in t.seeds
+        ]
     arms[REAL] = [bench.classifier(s) for s in t.seeds]
     return bench.compared(arms, reference=next(iter(arms)))
 
@@ -435,6 +228,18 @@ def asked(config: ExperimentConfig) -> list[str]:
         "augmentation": config.augmentation.fractions,
         "rare": config.rare.n,
         "features": config.features.fractions,
-        "calls": config.calls.steps,
+        "calls": (*config.calls.samplers, *config.calls.steps),
     }
     return [name for name, any_ in there.items() if any_]
+
+
+def missing(config: ExperimentConfig, study: str) -> str | None:
+    """What a study needs that is not there, and how it is made."""
+    f, c = config.features, config.calls
+    if study == "features":
+        for run in (f.autoencoder, f.denoiser):
+            if not (Path(run) / "best.pt").exists():
+                return f"{run} is not there: python -m training.import_generator makes it"
+    if study == "calls" and c.steps and not (Path(c.flow_map) / CARD).exists():
+        return f"calls.flow_map {c.flow_map!r} is no stored flow map (see training.train_flow_map)"
+    return None

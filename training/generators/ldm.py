@@ -27,6 +27,7 @@ from training.ldm.denoiser import Denoiser
 AUTOENCODER, DENOISER, DATA = "autoencoder", "denoiser", "data"
 STAGES = (AUTOENCODER, DENOISER)
 POSITIONS = 128
+SAMPLER = ("num_steps", "guidance_scale", "sigma_min", "sigma_max", "rho")
 
 
 def train(given: Given) -> None:
@@ -72,7 +73,7 @@ def _is_finished(run: Path) -> bool:
 
 def load(run: Path, sampler: Mapping[str, float]) -> Maker:
     """A stored generator, or the best weights of a run."""
-    only_known("ldm", sampler, "num_steps", "guidance_scale")
+    only_known("ldm", sampler, *SAMPLER)
     if (run / CARD).exists():
         generator, workers = load_generator(run), os.cpu_count() or 1
     else:
