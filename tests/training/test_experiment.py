@@ -176,7 +176,7 @@ def test_the_smoke_preset_answers_every_question(shard: Path, tmp_path: Path) ->
     ):  # fmt: skip
         assert f"## {title}" in text
     few = json.loads((report / "calls.json").read_text())["arms"]
-    assert list(few) == ["10 calls: the default", "1 call: num_steps 1", "real"]
+    assert list(few) == ["10 calls: the default", "2 calls: num_steps 1", "real"]
     assert (report / "scarcity.png").stat().st_size > 5000
     scarce = json.loads((report / "augmentation.json").read_text())["0.5"]
     assert list(scarce["arms"]) == [
