@@ -67,7 +67,7 @@ class Bench:
         )
         return cell("set", trained, generator=name, **told)
 
-    def sampled(self, stored: str, seed: int, sampler: Mapping[str, float]) -> Cell:
+    def sampled(self, stored: str, seed: int, sampler: Mapping[str, Any]) -> Cell:
         """As many as the real ones, by a stored generator; `sampler` is what differs from its
         card's."""
         told = {"source": self.config.training.source, "fraction": 1.0, "times": 1.0}

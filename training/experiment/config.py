@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class CallsConfig:
     """Samplers of few network calls: the stored generator's own with other settings, each a table
     of what differs from its card's, and a stored flow map's in so many `steps`."""
 
-    samplers: tuple[dict[str, float], ...] = ()
+    samplers: tuple[dict[str, Any], ...] = ()
     flow_map: str = ""
     steps: tuple[int, ...] = ()
 

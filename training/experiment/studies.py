@@ -194,9 +194,9 @@ def calls(bench: Bench) -> dict[str, Any]:
     """What a classifier learns from ECGs made in few network calls, beside those of the stored
     generator's default sampler."""
     c, t = bench.config.calls, bench.config.training
-    ways: list[tuple[str, str, dict[str, float]]] = [(t.stored, "the default", {})]
+    ways: list[tuple[str, str, dict[str, Any]]] = [(t.stored, "the default", {})]
     for sampler in c.samplers:
-        ways.append((t.stored, ", ".join(f"{k} {v:g}" for k, v in sampler.items()), sampler))
+        ways.append((t.stored, ", ".join(f"{k} {v}" for k, v in sampler.items()), sampler))
     ways += [(c.flow_map, "flow map", {"num_steps": k}) for k in c.steps]
     arms: dict[str, list[Cell]] = {}
     for stored, said, sampler in ways:

@@ -6,13 +6,14 @@ sig = maker.make([Labels(statements=("AFIB",))] * 8, seed=0)  # float32 mV [8, 8
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from training.generators import adversarial_runs, controls, ddpm, ldm
-from training.generators.maker import Given, Maker
+from training.generators.maker import Given, Maker, Sampler
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Method:
     presets' names; None where there is nothing to set."""
 
     train: Callable[[Given], None]
-    load: Callable[[Path, Mapping[str, float]], Maker]
+    load: Callable[[Path, Sampler], Maker]
     presets: str | None
     said: str
 
@@ -56,7 +57,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-def load(name: str, run: Path, **sampler: float) -> Maker:
+def load(name: str, run: Path, **sampler: Any) -> Maker:
     """What the run of a generator can make. `sampler`: its options, such as `num_steps` and
     `guidance_scale` of those that diffuse; otherwise the run's own.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from training.generators.gans import Critic, GanConfig, GanGenerator
 from training.generators.maker import (
     Given,
     Maker,
+    Sampler,
     best_weights,
     description,
     device,
@@ -98,7 +99,7 @@ def _made(generator: nn.Module, noise: Tensor, labels: Tensor, size: int = 64) -
     return torch.cat([generator(*(x.to(where) for x in part)).cpu() for part in parts])
 
 
-def load(run: Path, name: str, sampler: Mapping[str, float]) -> Maker:
+def load(run: Path, name: str, sampler: Sampler) -> Maker:
     """From the best weights of a run."""
     only_known(name, sampler)
     known = description(run, name)

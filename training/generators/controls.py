@@ -6,7 +6,7 @@ is, or disturbed in ways that leave its labels true.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline
 
 from ecg.labels import OTHER_FEATURES, Labels, encode
 from training import processes, shards
-from training.generators.maker import Given, Maker, description, only_known
+from training.generators.maker import Given, Maker, Sampler, description, only_known
 from training.ldm.latents import labels_of
 from training.train_classifier import TRAIN
 from training.train_denoiser import occurring_statements
@@ -37,12 +37,12 @@ def train(given: Given) -> None:
         processes.say(f"{len(part.sig)} segments kept in {given.run / KEPT}")
 
 
-def load_copies(run: Path, sampler: Mapping[str, float]) -> Maker:
+def load_copies(run: Path, sampler: Sampler) -> Maker:
     only_known("copies", sampler)
     return _maker(run, "copies", lambda sig, fs, rng: sig)
 
 
-def load_augmented(run: Path, sampler: Mapping[str, float]) -> Maker:
+def load_augmented(run: Path, sampler: Sampler) -> Maker:
     only_known("augmented", sampler)
     return _maker(run, "augmented", disturbed)
 

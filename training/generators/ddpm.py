@@ -22,6 +22,7 @@ from training import processes
 from training.generators.maker import (
     Given,
     Maker,
+    Sampler,
     best_weights,
     description,
     device,
@@ -183,7 +184,7 @@ def train(given: Given) -> None:
     train_network(model, loss, batches, evaluate, config.loop, given.run, given.minutes)
 
 
-def load(run: Path, sampler: Mapping[str, float]) -> Maker:
+def load(run: Path, sampler: Sampler) -> Maker:
     """From the best weights of a run."""
     only_known("ddpm", sampler, "num_steps", "guidance_scale")
     known = description(run, "ddpm")

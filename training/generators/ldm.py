@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from ecg.generation import generate_many
 from ecg.labels import Labels
 from ecg.store import CARD, load_generator
 from training import export_generator, processes, shards, train_autoencoder, train_denoiser
-from training.generators.maker import Given, Maker, description, device, only_known
+from training.generators.maker import Given, Maker, Sampler, description, device, only_known
 from training.ldm.denoiser import Denoiser
 
 AUTOENCODER, DENOISER, DATA = "autoencoder", "denoiser", "data"
 STAGES = (AUTOENCODER, DENOISER)
 POSITIONS = 128
-SAMPLER = ("num_steps", "guidance_scale", "sigma_min", "sigma_max", "rho")
+SAMPLER = ("num_steps", "guidance_scale", "guidance_interval", "sigma_min", "sigma_max", "rho")
 
 
 def train(given: Given) -> None:
@@ -71,7 +71,7 @@ def _is_finished(run: Path) -> bool:
     return torch.load(run / "checkpoint.pt", weights_only=True)["step"] >= steps
 
 
-def load(run: Path, sampler: Mapping[str, float]) -> Maker:
+def load(run: Path, sampler: Sampler) -> Maker:
     """A stored generator, or the best weights of a run."""
     only_known("ldm", sampler, *SAMPLER)
     if (run / CARD).exists():

@@ -17,6 +17,7 @@ from training.shards import Shard
 from training.train_classifier import TRAIN
 
 Make = Callable[[Sequence[Labels], int], np.ndarray]
+Sampler = Mapping[str, Any]  # what is asked of a sampler, such as its num_steps
 BATCH = 64
 
 
@@ -87,7 +88,7 @@ def best_weights(run: Path) -> dict[str, torch.Tensor]:
         raise SystemExit(f"{run} has no best weights yet: let it train to an evaluation") from None
 
 
-def only_known(name: str, sampler: Mapping[str, float], *known: str) -> None:
+def only_known(name: str, sampler: Sampler, *known: str) -> None:
     """Errors: SystemExit where the sampler is told what it does not have."""
     if unknown := sorted(set(sampler) - set(known)):
         raise SystemExit(f"{name} has no {unknown[0]}; it has {', '.join(known) or 'no options'}")
