@@ -118,16 +118,16 @@ def export_run(
 
 
 def add_diffusion(parser: argparse.ArgumentParser) -> None:
-    """The service's defaults of the sampler, chosen on fold 9 (LOG.md)."""
-    parser.add_argument("--num-steps", type=int, default=8)
+    """The sampler's options: by default what is served, as `training.choose_sampler` found it."""
+    parser.add_argument("--num-steps", type=int, default=5)
     parser.add_argument("--guidance-scale", type=float, default=2.5)
     parser.add_argument(
-        "--guidance-interval", type=float, nargs=2, default=(0.05, 3.0), metavar=("LOW", "HIGH"),
+        "--guidance-interval", type=float, nargs=2, default=(0.15, 3.0), metavar=("LOW", "HIGH"),
         help="noise levels at which guidance is applied",
     )  # fmt: skip
-    parser.add_argument("--sigma-min", type=float, default=0.02)
+    parser.add_argument("--sigma-min", type=float, default=0.08)
     parser.add_argument("--sigma-max", type=float, default=10.0)
-    parser.add_argument("--rho", type=float, default=4.0)
+    parser.add_argument("--rho", type=float, default=5.0)
 
 
 def diffusion_from(args: argparse.Namespace) -> Diffusion:

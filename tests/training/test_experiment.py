@@ -17,7 +17,12 @@ from tests.training.commands import command
 from training.experiment.__main__ import possible
 from training.experiment.cell import DONE, Cell, begin, cell, with_needs
 from training.experiment.compare import Reader, compare, holm
-from training.experiment.config import CallsConfig, ExperimentConfig, FeaturesConfig
+from training.experiment.config import (
+    CallsConfig,
+    ExperimentConfig,
+    FeaturesConfig,
+    RareConfig,
+)
 from training.experiment.grid import Here, make
 from training.shards import CODES, Shard, save
 
@@ -195,9 +200,8 @@ def test_a_study_without_what_it_needs_is_left_out_or_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     features = FeaturesConfig(denoiser=str(tmp_path / "none"), fractions=(1.0,))
-    config = ExperimentConfig(
-        features=features, calls=CallsConfig(flow_map=str(tmp_path / "map"), steps=(2,))
-    )
+    calls = CallsConfig(flow_map=str(tmp_path / "map"), steps=(2,))
+    config = ExperimentConfig(features=features, calls=calls, rare=RareConfig(n=0))
     assert possible(config, None) == []
     said = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in said] == ["features is left out", "calls is left out"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ecg.store import load_generator
 from training.experiment.cell import Cell, cell
 from training.experiment.compare import Compared, Reader, compare, holm, reader
 from training.experiment.config import ExperimentConfig
-from training.generators import METHODS
+from training.generators import METHODS, ldm
 from training.shards import load
 from training.subsets import subset
 from training.train_autoencoder import whole_segments
@@ -71,13 +72,23 @@ class Bench:
         """As many as the real ones, by a stored generator; `sampler` is what differs from its
         card's."""
         told = {"source": self.config.training.source, "fraction": 1.0, "times": 1.0}
-        other = {"sampler": dict(sampler)} if sampler else {}
-        return self._of_the_store(stored, seed=1000 + seed, **told, **other)
+        return self._of_the_store(stored, sampler, seed=1000 + seed, **told)
 
-    def _of_the_store(self, stored: str, **told: Any) -> Cell:
-        sha256 = load_generator(Path(stored), "cpu").card.sha256
-        where = str(Path(stored).resolve())
-        return cell("set", generator="ldm", stored=where, sha256=sha256, **told)
+    def _of_the_store(
+        self, stored: str, sampler: Mapping[str, Any] = MappingProxyType({}), **told: Any
+    ) -> Cell:
+        """Told whole, as the card may come to say another sampler of the same weights."""
+        card = load_generator(Path(stored), "cpu").card
+        whole = card.diffusion.model_copy(update=dict(sampler))
+        said = whole.model_dump(mode="json", include=set(ldm.SAMPLER))
+        return cell(
+            "set",
+            generator="ldm",
+            stored=str(Path(stored).resolve()),
+            sha256=card.sha256,
+            sampler=said,
+            **told,
+        )
 
     def n_training(self, fraction: float) -> int:
         """Whole training segments of that share."""
