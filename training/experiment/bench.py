@@ -49,9 +49,9 @@ class Bench:
         whole = self._set(name, seed, fraction, times=of)
         return cell("part", whole, n=round(times * self.n_training(fraction)))
 
-    def generated_with(self, codes: Sequence[str], seed: int, n: int) -> Cell:
-        """n ECGs of the stored generator for each of the statements."""
-        return self._set("stored", seed, 1.0, statements=list(codes), n=n)
+    def generated_with(self, codes: Sequence[str], seed: int, n: int, name: str = "stored") -> Cell:
+        """n ECGs of the generator for each of the statements."""
+        return self._set(name, seed, 1.0, statements=list(codes), n=n)
 
     def _set(self, name: str, seed: int, fraction: float, **what: Any) -> Cell:
         t, g = self.config.training, self.config.generators

@@ -61,12 +61,13 @@ class AugmentationConfig:
 @dataclass(frozen=True)
 class RareConfig:
     """Statements with so few training records, `n` generated ECGs of each; `singly` of them are
-    also tried one at a time."""
+    also tried one at a time. `controls`: generators that stand beside the stored one."""
 
     fewest: int = 15
     most: int = 50
     n: int = 150
     singly: int = 0
+    controls: tuple[str, ...] = ()
     shares: tuple[float, ...] = (0.25,)
 
 

@@ -155,6 +155,10 @@ def rare(bench: Bench) -> dict[str, Any]:
             bench.classifier(s, bench.generated_with(tested, s, c.n), generated_share=share)
             for s in t.seeds
         ]
+    for name in c.controls:
+        arms[f"real + {name}, rare ones"] = [
+            bench.classifier(s, bench.generated_with(tested, s, c.n, name)) for s in t.seeds
+        ]
     for code in tested[: c.singly]:
         arms[f"real + generated {code}"] = [
             bench.classifier(s, bench.generated_with([code], s, c.n)) for s in t.seeds
