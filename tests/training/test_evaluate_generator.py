@@ -74,7 +74,7 @@ def test_every_figure_stands_beside_what_it_is_compared_with(evaluated: Path) ->
         None,
         1,
         2,
-        12,
+        7,
     ]  # with the default
     assert {"fold_9", "fold_10"} <= set(found["settings"][0])
     assert set(found["fidelity"]) == {"generated", "real"}
