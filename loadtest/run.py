@@ -119,11 +119,12 @@ def peak_of(service: Served, scenario: str, some: list[Body], clients: int, seco
     before = service.cost()
     rate = wrk.run(service.url, some, clients, seconds)
     after = service.cost()
+    served = rate.requests_a_second * (1 - rate.refused / max(1, rate.requests))
     return Peak(
         scenario=scenario,
         clients=clients,
-        requests_a_second=round(rate.requests_a_second, 1),
-        segments_a_second=round(rate.requests_a_second * some[0].segments, 1),
+        requests_a_second=round(served, 1),
+        segments_a_second=round(served * some[0].segments, 1),
         p50_ms=rate.p50_ms,
         p99_ms=rate.p99_ms,
         cpu_ms=round(1000 * (after.cpu_s - before.cpu_s) / max(1, rate.requests), 3),
