@@ -206,17 +206,17 @@ def test_the_image_has_the_user_the_port_and_the_places() -> None:
 
 
 def test_memory_holds_what_is_measured_and_what_may_be_read_at_once(tmp_path: Path) -> None:
-    """1,268 MiB: the most that loadtest/README.md has for two workers."""
+    """1,254 MiB: the most that loadtest/README.md has for two workers."""
     settings = settings_of(overlay("cpu"), tmp_path)
-    assert "| 1,268 |" in (ROOT / "loadtest" / "README.md").read_text()
+    assert "| 1,254 |" in (ROOT / "loadtest" / "README.md").read_text()
     a_body = (settings.max_body_mib + settings.max_unpacked_mib) * MIB
     bodies = settings.workers * settings.reader_threads * a_body
     resources = container(overlay("cpu"))["resources"]
     volumes = pod(overlay("cpu"))["spec"]["volumes"]
     (tmp,) = (v["emptyDir"]["sizeLimit"] for v in volumes if v["name"] == "tmp")
-    needed = 1268 * MIB + bodies + n_bytes(tmp)
+    needed = 1254 * MIB + bodies + n_bytes(tmp)
     assert n_bytes(resources["limits"]["memory"]) > needed
-    assert n_bytes(resources["requests"]["memory"]) > 1268 * MIB
+    assert n_bytes(resources["requests"]["memory"]) > 1254 * MIB
 
 
 def test_the_grace_is_longer_than_drain_and_longest_request(
